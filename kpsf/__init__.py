@@ -1,0 +1,53 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""PSF photometry with the Poisson likelihood, for astropy and photutils.
+
+- `read_tpf`: a Kepler, K2 or TESS target pixel file becomes `TargetPixels`, in electrons.
+- `extract_light_curve`: target pixels become a `LightCurve`, one PSF fit per cadence.
+- `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
+- `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
+- `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
+- `simulate_tpf`: a target pixel file with known truth, to try all of this on.
+"""
+
+from importlib import import_module
+
+# astropy loads our entry point while it imports its fitters. If kpsf.fitting came first, astropy
+# would find it half-initialised; with astropy first, either import order works.
+import astropy.modeling.fitting  # noqa: F401
+
+__version__ = '0.1.0.dev0'
+
+_MODULE_OF = {
+    'EllipticalGaussianPSF': 'models',
+    'FitFlag': 'flags',
+    'LightCurve': 'lightcurve',
+    'NoiseModel': 'noise',
+    'PoissonLikelihoodFitter': 'fitting',
+    'StampFits': 'stamps',
+    'TargetPixels': 'tpf',
+    'cash': 'statistics',
+    'cstat': 'statistics',
+    'cstat_moments': 'statistics',
+    'decode_flags': 'flags',
+    'extract_light_curve': 'lightcurve',
+    'fit_stamps': 'stamps',
+    'goodness_of_fit': 'statistics',
+    'read_tpf': 'tpf',
+    'simulate_tpf': 'simulate',
+}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name):
+    """Import a public name from its module when it is first used."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'{__name__}.{_MODULE_OF[name]}'), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *_MODULE_OF})

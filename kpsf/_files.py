@@ -1,0 +1,122 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Files: opened complete or not at all, written whole or not at all."""
+
+import os
+import secrets
+import warnings
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.utils.exceptions import AstropyUserWarning
+
+__all__ = ['DAMAGE', 'damaged', 'header_value', 'open_fits', 'write_whole']
+
+# What astropy and the decompressors raise when bytes are missing or wrong.
+DAMAGE = (OSError, EOFError, IndexError, TypeError, ValueError, zlib.error)
+COMPRESSED = (b'\x1f\x8b', b'BZh', b'PK\x03\x04', b'\xfd7zXZ')
+
+
+@contextmanager
+def open_fits(path, wanted):
+    """Open a FITS file that is complete, compressed or not, and close it afterwards.
+
+    ``wanted`` says in an error what was required, for example 'A target
+    pixel file'. Damage in compressed data shows only when they are read: see
+    `damaged`.
+    """
+    path = Path(path).expanduser()
+    is_plain = _starts_as_fits(path, wanted)
+    hdulist = None
+    # Damage is named below; astropy's warnings about the same would only come first.
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', AstropyUserWarning)
+        try:
+            hdulist = fits.open(path)
+            _require_all_extensions(hdulist, path.stat().st_size if is_plain else np.inf)
+        except DAMAGE as error:
+            if hdulist is not None:
+                hdulist.close()
+            raise damaged(path, error) from error
+    with hdulist:
+        yield hdulist
+
+
+def damaged(name, error):
+    """Return the exception that tells of a damaged file."""
+    return ValueError(f'{name} must be a complete FITS file, but it is truncated or damaged '
+                      f'({error}): download it again.')
+
+
+def header_value(header, key, kind):
+    """Return a header value as ``kind``, None where it is empty, undefined or something else."""
+    value = header.get(key)
+    if value is None or isinstance(value, fits.card.Undefined):
+        return None
+    try:
+        value = value.strip() or None if kind is str else kind(value)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+@contextmanager
+def write_whole(path, overwrite=False):
+    """Yield a temporary name to write to, and move that file to ``path`` at the end.
+
+    Under ``path`` there is either the whole file or what was there before,
+    also when writing fails or the process dies. The temporary name has the
+    same ending, because writers choose the format by it.
+    """
+    path = Path(path).expanduser()
+    if path.exists() and not overwrite:
+        msg = (f'A new file is needed for the output, but {path} exists already: choose another '
+               'name or pass overwrite=True.')
+        raise FileExistsError(msg)
+    if path.is_dir() or not path.parent.is_dir():
+        found = f'{path} is a folder' if path.is_dir() else f'there is no folder {path.parent}'
+        msg = (f'The output needs a file name in an existing folder, but {found}: choose another '
+               'name or create the folder.')
+        raise OSError(msg)
+    if not os.access(path.parent, os.W_OK):
+        msg = (f'The output needs a folder where you may write, but {path.parent} is read-only: '
+               'choose another one.')
+        raise PermissionError(msg)
+    temporary = path.with_name(f'.{secrets.token_hex(4)}-{path.name}')
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _starts_as_fits(path, wanted):
+    """Raise unless a file begins as FITS does; return whether it is uncompressed."""
+    if not path.exists():
+        msg = f'{wanted} is needed, but there is no file {path}: check the name and the folder.'
+        raise FileNotFoundError(msg)
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    if start == b'SIMPLE  =':
+        return True
+    if start.startswith(COMPRESSED):
+        return False
+    found = f'begins with {start!r}' if start else 'is empty'
+    msg = f'{wanted} is needed, but {path} {found} and is no FITS file: pass another file.'
+    raise ValueError(msg)
+
+
+def _require_all_extensions(hdulist, size):
+    """Raise EOFError if extensions are missing or data end beyond the size of the file."""
+    n_extensions = len(hdulist) - 1
+    promised = header_value(hdulist[0].header, 'NEXTEND', int) or 0
+    if n_extensions < promised:
+        msg = f'{n_extensions} of {promised} extensions are there'
+        raise EOFError(msg)
+    info = hdulist[-1].fileinfo()
+    end = info['datLoc'] + info['datSpan']
+    if end > size:
+        msg = f'{size} of at least {end} bytes are there'
+        raise EOFError(msg)

@@ -1,0 +1,137 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Any model that evaluates arrays of parameters: analytic or numerical derivatives."""
+
+import numpy as np
+
+from .poisson import continued_terms
+
+__all__ = ['BroadcastLikelihood']
+
+# Numbers in the largest array, (rows x parameters x pixels), that one
+# block makes: a quarter of a second-level cache.
+_BLOCK_SIZE = 40_000
+# Step of a numerical derivative in standard errors of its parameter: the
+# curvature over it is negligible and the rounding of the mean as well.
+_STEP = 1e-4
+_FIRST_STEP = 1e-6
+# Mean, relative to the average count, under which a pixel's likelihood is
+# continued by a parabola.
+_FLOOR = 1e-10
+
+
+class BroadcastLikelihood:
+    """
+    Poisson likelihood of stamps under a function of parameters and pixels.
+
+    The parameters are the function's own and, last, a constant background.
+
+    Parameters
+    ----------
+    counts : ndarray, shape (n, n_pixels)
+        Counts, any shift for read noise added, 0 where masked.
+    function : callable
+        ``function(params)`` with ``params`` (q, m) returns the mean
+        without background, (m, n_pixels).
+    n_params : int
+        q + 1: the background is the last parameter.
+    derivative : callable, optional
+        ``derivative(params)`` returns d mean / d params, (q, m, n_pixels);
+        forward differences when None.
+    moving : sequence of int, optional
+        Parameters of the function whose derivatives are needed; the
+        others' are zero. All when None.
+    offset : float or ndarray, shape (n_pixels,) or (n, n_pixels)
+        What the mean holds besides the function and the background.
+    weights : None or ndarray, shape (n, n_pixels)
+        1 for pixels in the likelihood, 0 for the others.
+    """
+
+    def __init__(self, counts, function, n_params, *, derivative=None, moving=None,
+                 offset=0.0, weights=None):
+        self.counts = counts
+        self.n_params = n_params
+        self.weights = weights
+        self.offset = np.asarray(offset, dtype=float)
+        self._function = function
+        self._derivative = derivative
+        self._moving = range(n_params - 1) if moving is None else moving
+        self._errors = np.full((n_params - 1, len(counts)), np.nan)
+        self._floor = _FLOOR * (counts.mean(axis=1, keepdims=True) + 1e-3)
+        self._block_rows = max(1, _BLOCK_SIZE // (n_params * max(counts.shape[1], 1)))
+
+    def is_valid(self, params):
+        """Say which columns of ``params`` are finite."""
+        return np.isfinite(params).all(axis=0)
+
+    def evaluate(self, params, rows, curvature='newton'):
+        """
+        Sum half the deviance and its derivatives over the pixels.
+
+        As `GaussianLikelihood.evaluate`, but without second derivatives of
+        the function: ``'newton'`` gives the expected information.
+        """
+        p, m = params.shape
+        value, gradient = np.empty(m), np.empty((p, m))
+        information = np.empty((p, p, m))
+        with np.errstate(all='ignore'):
+            for start in range(0, m, self._block_rows):
+                part = slice(start, start + self._block_rows)
+                value[part], gradient[:, part], information[:, :, part] = self._block(
+                    params[:, part], rows[part], curvature)
+        return value, gradient, information
+
+    def mean(self, params, rows):
+        """Return the function and the whole mean of ``rows``, two (m, n_pixels)."""
+        with np.errstate(all='ignore'):
+            psf = self._function(params[:-1])
+        offset = self.offset[rows] if self.offset.ndim == 2 else self.offset
+        return psf, psf + params[-1][:, None] + offset
+
+    def _block(self, params, rows, curvature):
+        """Return value (m,), gradient (p, m) and information (p, p, m)."""
+        psf, mean = self.mean(params, rows)
+        half_deviance, slope, weight = continued_terms(
+            self.counts[rows], mean, self._floor[rows])
+        if curvature == 'score':
+            weight = slope ** 2
+        if self.weights is not None:
+            used = self.weights[rows]
+            half_deviance, slope, weight = (
+                np.where(used > 0, term, 0.0) for term in (half_deviance, slope, weight))
+        jacobian = self._jacobian(params[:-1], rows, psf)
+        gradient = np.matmul(jacobian, slope[:, :, None])[:, :, 0]
+        information = np.matmul(jacobian * weight[:, None], jacobian.transpose(0, 2, 1))
+        if curvature != 'score':
+            self._remember_errors(information, rows)
+        return half_deviance.sum(axis=1), gradient.T, information.transpose(1, 2, 0)
+
+    def _jacobian(self, params, rows, psf):
+        """Return d mean / d (params, background), shape (m, p, n_pixels)."""
+        m, n_pixels = psf.shape
+        jacobian = np.zeros((m, self.n_params, n_pixels))
+        jacobian[:, -1] = 1.0
+        if self._derivative is not None:
+            jacobian[:, :-1] = np.moveaxis(self._derivative(params), 0, 1)
+            return jacobian
+        for j in self._moving:
+            step = self._step(j, params[j], rows)
+            shifted = params.copy()
+            shifted[j] += step
+            step = shifted[j] - params[j]           # as it was rounded
+            np.subtract(self._function(shifted), psf, out=jacobian[:, j])
+            jacobian[:, j] /= step[:, None]
+        return jacobian
+
+    def _step(self, j, value, rows):
+        """Return the step of parameter ``j``, (m,)."""
+        first = _FIRST_STEP * np.where(value == 0, 1.0, np.abs(value))
+        step = _STEP * self._errors[j, rows]
+        # A parameter that nothing depends on has no error; and no step may
+        # exceed what the size of the value makes plausible.
+        usable = np.isfinite(step) & (step > 1e-14 * np.abs(value))
+        return np.where(usable, np.minimum(step, 1e4 * first), first)
+
+    def _remember_errors(self, information, rows):
+        """Keep each parameter's own error for the next numerical derivative."""
+        diagonal = np.einsum('mii->im', information)[:-1]
+        self._errors[:, rows] = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, np.nan))

@@ -1,0 +1,70 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The Poisson deviance of single pixels and its derivatives by the mean."""
+
+import numpy as np
+
+__all__ = ['continued_terms', 'deviance']
+
+
+def deviance(counts, mean):
+    """Return each pixel's deviance 2 (mean - counts + counts ln(counts / mean)), shape broadcast.
+
+    With r = (mean - counts) / counts it is 2 counts (r - log1p(r)): a difference of numbers of
+    the size of the deviance, where -ln L is one of numbers of the size of the counts and loses
+    its last digits. 2 mean where counts are 0. Infinite where the mean is negative, or zero under
+    positive counts, so that a solver rejects the step. NaN stays NaN. Counts below zero, which
+    read noise makes of a shifted Poisson variable, get the same expression with ln |counts / mean|:
+    its slope 1 - counts / mean keeps the estimate unbiased where setting them to zero would not.
+    """
+    counts = np.asarray(counts, dtype=float)
+    mean = np.asarray(mean, dtype=float)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        ratio = (mean - counts) / counts
+        logarithm = np.log1p(ratio)
+        far_below = ratio < -0.5
+        if far_below.any():
+            # There the ratio has lost the digits of the mean.
+            logarithm = np.where(far_below, np.log(mean / counts), logarithm)
+        result = 2.0 * counts * (ratio - logarithm)
+    result = np.where(counts == 0.0, 2.0 * mean, result)
+    negative = counts < 0
+    if negative.any():
+        with np.errstate(divide='ignore', invalid='ignore'):
+            below = 2.0 * (mean - counts + counts * np.log(np.abs(counts) / mean))
+        result = np.where(negative, below, result)
+    return np.where(mean < 0.0, np.inf, result)
+
+
+def continued_terms(counts, mean, floor):
+    """
+    Return half the deviance of each pixel, its slope, and 1 / mean.
+
+    Below ``floor`` (m, 1) the deviance goes on as the parabola that has its
+    value and slope at the floor and a minimum at or above zero.  A model
+    that starts at zero, or that passes through negative values on its way,
+    is led back instead of being lost; a floor far below the counts leaves
+    the minimum where it was.
+
+    Parameters
+    ----------
+    counts, mean : ndarray, shape (m, n_pixels)
+    floor : ndarray, shape (m, 1)
+        Positive.
+
+    Returns
+    -------
+    half_deviance, slope, inverse_mean : ndarray, shape (m, n_pixels)
+        ``slope`` is 1 - counts / mean; ``inverse_mean`` the expected
+        curvature.
+    """
+    held = np.maximum(mean, floor)
+    inverse = 1.0 / held
+    slope = (held - counts) * inverse
+    half_deviance = 0.5 * deviance(counts, held)
+    below = mean < held
+    if below.any():
+        step = np.where(below, mean - held, 0.0)
+        bend = inverse * (1.0 + counts * inverse)
+        half_deviance += step * (slope + 0.5 * step * bend)
+        slope += step * bend
+    return half_deviance, slope, inverse

@@ -1,0 +1,79 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Checks shared by the public functions, so that each error is worded once."""
+
+import operator
+
+import numpy as np
+
+__all__ = ['as_float_array', 'require_broadcast', 'require_choice', 'require_finite',
+           'require_known_names', 'require_not_negative', 'require_positive_integer']
+
+
+def as_float_array(values, name):
+    """Return values as a float64 ndarray; raise if they are no numbers or carry a mask."""
+    if np.ma.is_masked(values):
+        raise TypeError(f'{name} must be a plain array, but {np.ma.count_masked(values)} of '
+                        f'{np.size(values)} pixels are masked: pass only the others.')
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f'{name} must be an array of numbers, but it is {_describe(values)}: '
+                        'convert it first.') from error
+
+
+def _describe(values):
+    """Say in a few words what a wrong argument is."""
+    dtype = getattr(values, 'dtype', None)
+    return type(values).__name__ if dtype is None else f'{type(values).__name__} of {dtype}'
+
+
+def require_finite(values, name, remedy):
+    """Raise if any of the values is NaN or infinite."""
+    n_bad = values.size - np.count_nonzero(np.isfinite(values))
+    if n_bad:
+        raise ValueError(f'{name} must be finite, but {n_bad} of {values.size} values are NaN or '
+                         f'infinite: {remedy}.')
+
+
+def require_not_negative(values, name, remedy):
+    """Raise if any of the values is below zero."""
+    n_bad = np.count_nonzero(values < 0)
+    if n_bad:
+        raise ValueError(f'{name} must be >= 0, but {n_bad} of {values.size} values are negative '
+                         f'(minimum {values.min():.6g}): {remedy}.')
+
+
+def require_broadcast(first, second, names, remedy):
+    """Return the common shape of two arrays; raise if there is none."""
+    try:
+        return np.broadcast_shapes(first.shape, second.shape)
+    except ValueError:
+        raise ValueError(f'{names[0]} and {names[1]} must have shapes that broadcast, but they '
+                         f'are {first.shape} and {second.shape}: {remedy}.') from None
+
+
+def require_choice(value, choices, name):
+    """Raise unless the value is one of the choices."""
+    if value not in choices:
+        listed = ', '.join(repr(choice) for choice in choices)
+        raise ValueError(f'{name} must be one of {listed}, but it is {value!r}: choose one.')
+
+
+def require_known_names(names, known, argument):
+    """Raise if any of the names is not among the known ones."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f'{argument} must name parameters among {", ".join(known)}, but it '
+                         f'names {", ".join(map(str, unknown))}: correct the spelling.')
+
+
+def require_positive_integer(value, name):
+    """Return the value as an int; raise unless it is a whole number of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise ValueError(f'{name} must be a whole number of at least 1, but it is {value!r}: '
+                         'pass one.')
+    return number

@@ -1,0 +1,386 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The fitter that astropy and photutils call."""
+
+import warnings
+
+import numpy as np
+from astropy.modeling.fitting import (
+    Covariance,
+    Fitter,
+    StandardDeviations,
+    _validate_model,
+    fitter_unit_support,
+)
+from astropy.modeling.optimizers import DEFAULT_ACC, DEFAULT_EPS, DEFAULT_MAXITER
+from astropy.units import Quantity
+from astropy.utils.exceptions import AstropyUserWarning
+from scipy.optimize import OptimizeResult
+
+from .._kernels.solver import Constraints
+from .._validation import (
+    as_float_array,
+    require_choice,
+    require_known_names,
+    require_not_negative,
+    require_positive_integer,
+)
+from .engine import estimate_covariance, goodness, minimise
+from .mean import ModelMean, check_model
+from .pixels import look_up_background, select_pixels
+
+__all__ = ['PoissonLikelihoodFitter']
+
+COVARIANCES = ('fisher', 'observed', 'sandwich')
+# What adding a background back may leave of an empty pixel.
+_ROUNDING = 1e-12
+# A pixel that lies below zero by more standard deviations of the read noise is not noisy:
+# something was subtracted from it.
+_DEEPEST = 8.0
+
+
+class PoissonLikelihoodFitter(Fitter):
+    """Fit a model to counts by maximum Poisson likelihood.
+
+    For data that are photons or electrons, at any level: the estimate has no
+    bias from weights, empty pixels count, and the errors are those of photon
+    noise. It is called like every fitter of astropy and can be given to
+    photutils. The likelihood needs the background in: pass the one that was
+    subtracted as ``background``, or leave it in the data and pass ``'fit'``.
+
+    Parameters
+    ----------
+    background : float, array_like, callable or 'fit', optional
+        The background that was subtracted from the data, in their unit, >= 0.
+        It is put back for the likelihood. An array has the shape of the
+        data, or it is a map that is looked up at ``[y, x]``, the coordinates
+        then being pixel indices. A callable is called with the coordinates,
+        ``background(x, y)`` or ``background(x)``. With ``'fit'`` the data
+        contain the background: a constant >= 0 is fitted beside the model,
+        and the errors of the model account for it.
+    gain : float, optional
+        Electrons per unit of the data. For rates this is the exposure time.
+    read_noise : float, optional
+        Standard deviation of the read noise in electrons. Its square is
+        added to counts and mean (a shifted Poisson distribution); counts
+        that remain negative after that are taken as 0.
+    priors : dict, optional
+        Gaussian priors ``{name: (mean, stddev)}`` of parameters, or of
+        ``'background'`` when it is fitted; in the units of the parameters
+        during the fit, which are those of the data. Those of fixed
+        parameters have no effect.
+    covariance : {'fisher', 'observed', 'sandwich'}, optional
+        Inverse of the expected information, of the observed information, or
+        the covariance that holds when the model is not quite right.
+    calc_uncertainties : bool, optional
+        Whether to set ``cov_matrix`` and ``stds`` on the fitted model.
+
+    Attributes
+    ----------
+    fit_info : `scipy.optimize.OptimizeResult`
+        What the last fit found, a new object each time: ``param_cov`` (free
+        parameters in the order of the model; None if they are degenerate),
+        ``fvec`` (weights times model minus data for every pixel, 0 where
+        masked; a fitted background is part of the model), ``status`` and
+        ``ierr`` (1 if converged, 5 if not), ``success``, ``message``,
+        ``nfev``, ``cstat`` (C-statistic), ``gof_z`` (its distance from the
+        expectation in standard deviations), ``edm`` (expected distance to
+        the minimum, in units of the log-likelihood), ``background`` and
+        ``background_err`` (fitted, in the unit of the data; NaN otherwise).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an option is none of the above.
+
+    Notes
+    -----
+    The deviance is minimised by Fisher scoring with Levenberg's damping and
+    an active set for bounds, until the expected distance to the minimum is
+    below 1e-6: each parameter is then within 1.5e-3 of its standard error.
+    The model is compared with the counts of a pixel: where it changes within
+    a pixel, use one that integrates over pixels. [1]_ [2]_
+
+    References
+    ----------
+    .. [1] Cash, W. 1979, ApJ, 228, 939.
+    .. [2] Snyder, D. L., Hammoud, A. M. & White, R. L. 1993, JOSA A, 10,
+       1014 (read noise).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from astropy.modeling.models import Gaussian1D
+    >>> from kpsf import PoissonLikelihoodFitter
+    >>> x = np.arange(50.0)
+    >>> line = Gaussian1D(amplitude=4.0, mean=24.0, stddev=3.0)
+    >>> counts = np.random.default_rng(1).poisson(line(x) + 0.5)
+    >>> fitter = PoissonLikelihoodFitter(background='fit', calc_uncertainties=True)
+    >>> fitted = fitter(line, x, counts)
+    >>> print(f'{fitted.mean.value:.2f} +- {fitted.stds["mean"]:.2f}')
+    24.44 +- 0.59
+    """
+
+    supported_constraints = ['fixed', 'tied', 'bounds']
+
+    def __init__(self, *, background=0.0, gain=1.0, read_noise=0.0, priors=None,
+                 covariance='fisher', calc_uncertainties=False):
+        self.background = _check_background(background)
+        self.gain = _check_number(gain, 'gain', positive=True)
+        self.read_noise = _check_number(read_noise, 'read_noise', positive=False)
+        self.priors = _check_priors(priors)
+        require_choice(covariance, COVARIANCES, 'covariance')
+        self.covariance = covariance
+        self.calc_uncertainties = bool(calc_uncertainties)
+        self.fit_info = OptimizeResult()
+
+    def __repr__(self):
+        """Show the options; an array by its shape."""
+        background = self.background
+        if isinstance(background, np.ndarray):
+            background = f'<array of shape {background.shape}>'
+        else:
+            background = repr(background)
+        return (f'{type(self).__name__}(background={background}, gain={self.gain!r}, '
+                f'read_noise={self.read_noise!r}, priors={self.priors!r}, '
+                f'covariance={self.covariance!r}, '
+                f'calc_uncertainties={self.calc_uncertainties!r})')
+
+    @fitter_unit_support
+    def __call__(self, model, x, y, z=None, weights=None, maxiter=DEFAULT_MAXITER,
+                 acc=DEFAULT_ACC, epsilon=DEFAULT_EPS, estimate_jacobian=False,
+                 filter_non_finite=False, *, inplace=False):
+        """Fit a model to counts.
+
+        Parameters
+        ----------
+        model : `~astropy.modeling.FittableModel`
+            Model with the starting values; one model, not a set. Values
+            outside their bounds are moved onto them.
+        x, y : array_like
+            Coordinates, or for a 1-D model coordinates and data.
+        z : array_like, optional
+            Data of a 2-D model.
+        weights : array_like, optional
+            Pixels with a weight <= 0 or not finite are left out. The size of
+            the others does not matter to the fit: they only multiply
+            ``fvec``, so that ``1 / error`` gives the residuals that
+            photutils expects.
+        maxiter : int, optional
+            Largest number of evaluations of the likelihood.
+        acc, epsilon : float, optional
+            Accepted for the sake of astropy's other fitters and not used:
+            the fit stops at a fixed fraction of the standard errors, and the
+            steps of numerical derivatives follow from these.
+        estimate_jacobian : bool, optional
+            Whether to ignore the analytic derivatives of the model.
+        filter_non_finite : bool, optional
+            Whether to leave out data that are not finite, instead of
+            raising. Data without weight may always be NaN.
+        equivalencies : list, optional
+            Equivalencies for data with units.
+        inplace : bool, optional
+            Whether to change the given model instead of a copy.
+
+        Returns
+        -------
+        `~astropy.modeling.FittableModel`
+            The fitted model.
+
+        Raises
+        ------
+        ValueError
+            If the data are negative with the background in, fewer than the
+            parameters or of different shapes; if the background does not fit
+            the data; or if the model cannot be fitted.
+        astropy.modeling.fitting.NonFiniteValueError
+            If data that count are NaN or infinite.
+        """
+        model = _validate_model(model, self.supported_constraints, copy=not inplace)
+        check_model(model, z is not None)
+        pixels = select_pixels(x, y, z, weights, filter_non_finite)
+        require_positive_integer(maxiter, 'maxiter')
+        before = model.parameters.copy()
+        model.sync_constraints = False
+        try:
+            self.fit_info = self._fit(model, pixels, maxiter, estimate_jacobian)
+        except Exception:
+            model.parameters = before
+            raise
+        finally:
+            model.sync_constraints = True
+        return model
+
+    def _fit(self, model, pixels, maxiter, estimate_jacobian):
+        """Fit in place and return the new fit_info."""
+        counts, offset = self._electrons(pixels)
+        mean = ModelMean(model, pixels.inputs, counts, self.gain, estimate_jacobian)
+        constraints = self._constraints(model, mean)
+        _check_number_of_pixels(counts.size, constraints)
+        start = np.append(mean.start, self._starting_background(mean, counts - offset))
+        likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
+        info = self._describe(likelihood, solution, constraints)
+        info['fvec'] = self._residuals(mean, pixels, solution.params[:, 0])
+        mean.store(solution.params[:-1, 0])
+        if not info['success']:
+            warnings.warn(f'The fit may be unsuccessful; check: {info["message"]}',
+                          AstropyUserWarning)
+        if self.calc_uncertainties and info['param_cov'] is not None:
+            model.cov_matrix = Covariance(info['param_cov'], mean.names)
+            model.stds = StandardDeviations(info['param_cov'], mean.names)
+        return info
+
+    @property
+    def _fits_background(self):
+        """Whether the background is a parameter of the likelihood."""
+        return isinstance(self.background, str)
+
+    def _electrons(self, pixels):
+        """Return counts and what the mean holds besides the model, both (n,), shifted."""
+        background = 0.0 if self._fits_background else look_up_background(self.background, pixels)
+        counts = self.gain * (pixels.values + background)
+        rounding = _ROUNDING * self.gain * (np.abs(pixels.values) + background)
+        counts[np.abs(counts) <= rounding] = 0.0
+        _check_counts(counts, self.read_noise, has_background=np.any(background))
+        shift = self.read_noise**2
+        offset = np.broadcast_to(self.gain * background + shift, counts.shape)
+        return np.maximum(counts + shift, 0.0), offset
+
+    def _constraints(self, model, mean):
+        """Return bounds and priors of the free parameters and, last, the background."""
+        names = [*mean.names, 'background'] if self._fits_background else mean.names
+        require_known_names(self.priors, (*model.param_names, *names[len(mean.names):]), 'priors')
+        center, precision = np.zeros((2, len(mean.names) + 1, 1))
+        for name, (value, stddev) in self.priors.items():
+            if name in names:
+                scale = self.gain if name == 'background' else 1.0
+                index = names.index(name)
+                center[index], precision[index] = scale * value, (scale * stddev)**-2
+            elif model.tied[name]:
+                raise ValueError(f'A prior must be on a parameter of its own, but {name} is tied: '
+                                 'put the prior on the parameters that it follows.')
+        lower, upper = (np.append(bound, last)[:, np.newaxis]
+                        for bound, last in ((mean.lower, 0.0), (mean.upper, np.inf)))
+        return Constraints(np.arange(len(names)), lower, upper, center, precision)
+
+    def _starting_background(self, mean, counts):
+        """Return a first background per pixel in electrons; 0 if it is not fitted."""
+        if not self._fits_background:
+            return 0.0
+        model = mean(mean.start[:, np.newaxis])[0]
+        outside = (counts - model)[model <= np.median(model)]
+        # Never 0, where an empty pixel has no curvature.
+        return max(np.median(outside), 0.01 * counts.mean(), 1e-6)
+
+    def _describe(self, likelihood, solution, constraints):
+        """Return fit_info of a solution, without the residuals."""
+        params = solution.params
+        n_params = len(params) - 1
+        covariance = estimate_covariance(likelihood, params, constraints, self.covariance)
+        known = covariance is not None
+        variance = covariance[-1, -1] if known and self._fits_background else np.nan
+        cstat, gof_z = goodness(likelihood, params, len(constraints.free))
+        status, message = _judge(solution, known)
+        return OptimizeResult(
+            x=params[:-1, 0].copy(),
+            param_cov=covariance[:n_params, :n_params] if known else None,
+            status=status,
+            ierr=status,
+            success=status == 1,
+            message=message,
+            nfev=int(solution.n_iter[0]),
+            cstat=cstat,
+            gof_z=gof_z,
+            edm=float(solution.edm[0]),
+            background=float(params[-1, 0]) / self.gain if self._fits_background else np.nan,
+            background_err=float(np.sqrt(variance)) / self.gain,
+        )
+
+    def _residuals(self, mean, pixels, params):
+        """Return weights * (model - data) of all pixels, shape (n_all,)."""
+        model = (mean(params[:-1, np.newaxis])[0] + params[-1]) / self.gain
+        residuals = np.zeros(pixels.used.size)
+        residuals[pixels.used] = pixels.weights * (model - pixels.values)
+        return residuals
+
+
+def _judge(solution, has_covariance):
+    """Return status and message of a solution in the manner of MINPACK."""
+    if not solution.converged[0]:
+        return 5, (f'not converged after {solution.n_iter[0]} evaluations: the expected distance '
+                   f'to the minimum is {solution.edm[0]:.3g}, not below 1e-6; start closer, fix '
+                   'parameters that the data do not constrain, or raise maxiter.')
+    if not has_covariance:
+        return 1, 'converged, but the parameters are degenerate: there is no covariance.'
+    return 1, 'converged: the expected distance to the minimum is below 1e-6.'
+
+
+def _check_counts(counts, read_noise, has_background):
+    """Raise if counts are more negative than read noise makes them."""
+    n_negative = np.count_nonzero(counts < -_DEEPEST * read_noise)
+    if not n_negative:
+        return
+    remedy = 'pass the background that was subtracted as background='
+    if has_background:
+        remedy = ('check that background= is what was subtracted and pass the read noise as '
+                  'read_noise=')
+    required = f'>= 0 but for read noise of {read_noise:.6g}' if read_noise else '>= 0'
+    raise ValueError(f'Poisson counts must be {required}, but {n_negative} of {counts.size} '
+                     f'pixels are negative (minimum {counts.min():.6g}): {remedy}.')
+
+
+def _check_number_of_pixels(n_pixels, constraints):
+    """Raise if data and priors are fewer than the parameters."""
+    n_free = len(constraints.free)
+    n_priors = np.count_nonzero(constraints.prior_precision)
+    if n_pixels + n_priors < n_free:
+        raise ValueError(f'A fit of {n_free} parameters needs as many pixels or priors, but there '
+                         f'are {n_pixels} pixels and {n_priors} priors: fix parameters.')
+
+
+def _check_background(background):
+    """Return the background as an array, a function or ``'fit'``."""
+    if callable(background):
+        return background
+    if isinstance(background, str):
+        if background != 'fit':
+            raise ValueError("background must be a number, an array, a function or 'fit', but it "
+                             f"is {background!r}: pass 'fit' to fit a constant.")
+        return background
+    _refuse_units(background, 'background')
+    background = as_float_array(background, 'background')
+    require_not_negative(background, 'background', 'pass the level that was subtracted')
+    return background.copy() if background.ndim else float(background)
+
+
+def _check_number(value, name, positive):
+    """Return an option as a finite float, > 0 or >= 0."""
+    _refuse_units(value, name)
+    value = float(value)
+    if not (np.isfinite(value) and (value > 0 or (value == 0 and not positive))):
+        raise ValueError(f'{name} must be a finite number {">" if positive else ">="} 0, but it '
+                         f'is {value}: pass it in electrons'
+                         f'{" per unit of the data" if positive else ""}.')
+    return value
+
+
+def _check_priors(priors):
+    """Return the priors as a dict of two floats each."""
+    checked = {}
+    for name, prior in dict(priors or {}).items():
+        try:
+            mean, stddev = (float(value) for value in prior)
+        except (TypeError, ValueError):
+            raise TypeError(f'A prior must be (mean, stddev), two numbers, but that of {name!r} '
+                            f'is {prior!r}: pass them in the units of the data.') from None
+        if not (np.isfinite(mean) and np.isfinite(stddev) and stddev > 0):
+            raise ValueError(f'The prior of {name!r} must have a finite mean and a finite stddev '
+                             f'> 0, but it is ({mean}, {stddev}): correct it, or remove it.')
+        checked[name] = mean, stddev
+    return checked
+
+
+def _refuse_units(value, name):
+    """Raise if an option has a unit."""
+    if isinstance(value, Quantity):
+        raise TypeError(f'{name} must be a plain number, but it has the unit {value.unit}: pass '
+                        'its value in the unit of the data.')

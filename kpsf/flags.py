@@ -1,0 +1,76 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What can be the matter with one fit: bit flags, their meanings, and how to read them."""
+
+from enum import IntFlag
+
+import numpy as np
+
+__all__ = ['FLAG_MEANINGS', 'FitFlag', 'decode_flags']
+
+
+class FitFlag(IntFlag):
+    """Bits of the ``flags`` column of a fit; 0 means that nothing was noticed.
+
+    The bits add up: a fit with ``flags = 5`` did not converge (1) and ended at a bound (4).
+    `decode_flags` spells them out and `FLAG_MEANINGS` explains each.
+    """
+
+    NOT_CONVERGED = 1
+    TOO_FEW_PIXELS = 2
+    AT_BOUND = 4
+    NO_COVARIANCE = 8
+    CENTROID_OUTSIDE = 16
+    FLUX_NOT_POSITIVE = 32
+
+
+FLAG_MEANINGS = {
+    'NOT_CONVERGED': 'The fit stopped before its estimated distance to the minimum was small.',
+    'TOO_FEW_PIXELS': 'There were fewer usable pixels than free parameters: nothing was fitted.',
+    'AT_BOUND': 'A parameter ended at one of its bounds.',
+    'NO_COVARIANCE': 'The information matrix could not be inverted: there are no errors.',
+    'CENTROID_OUTSIDE': 'The fitted position lies outside the stamp.',
+    'FLUX_NOT_POSITIVE': 'The fitted flux is zero or negative.',
+}
+
+
+def decode_flags(flags):
+    """Spell out bit flags.
+
+    Parameters
+    ----------
+    flags : int or array_like of int
+        Sums of `FitFlag` bits. Bits without a name raise.
+
+    Returns
+    -------
+    tuple of str or list of tuple of str
+        The names of the bits that are set, lowest first: one tuple for a scalar, else a list of
+        one tuple per flag, in the (raveled) order of the input.
+
+    Raises
+    ------
+    TypeError
+        If the flags are not integers.
+    ValueError
+        If a flag is negative or has a bit that no `FitFlag` names.
+
+    Examples
+    --------
+    >>> from kpsf import decode_flags
+    >>> decode_flags(5)
+    ('NOT_CONVERGED', 'AT_BOUND')
+    >>> decode_flags([0, 32])
+    [(), ('FLUX_NOT_POSITIVE',)]
+    """
+    values = np.asarray(flags)
+    if values.size and values.dtype.kind not in 'iu':
+        raise TypeError(f'Flags must be integers, but their type is {values.dtype}: pass the '
+                        'flags column of a fit.')
+    everything = int(sum(FitFlag))
+    strange = [int(value) for value in values.flat if not 0 <= value <= everything]
+    if strange:
+        raise ValueError(f'Flags must lie between 0 and {everything}, but {len(strange)} of '
+                         f'{values.size} do not (first: {strange[0]}): pass the flags column of a '
+                         'fit.')
+    names = [tuple(flag.name for flag in FitFlag if value & flag) for value in values.flat]
+    return names if values.ndim else names[0]

@@ -1,0 +1,283 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The arguments of `fit_stamps`, checked once and turned into a `Problem`."""
+
+import numpy as np
+from astropy.modeling import Model
+
+from .._kernels.solver import Constraints
+from .._validation import as_float_array, require_finite, require_known_names
+from .model_functions import stamp_functions
+from .problem import Problem, is_gaussian_model
+
+__all__ = ['check_init', 'pose_problem']
+
+# A pixel that lies below zero by more than this many standard deviations
+# of the read noise is not noisy: something was subtracted from it.
+_DEEPEST = 8.0
+
+
+def pose_problem(counts, model, *, background, known_background, read_variance, mask,
+                 fixed, shared, bounds, priors):
+    """
+    Check the arguments of `fit_stamps` and return the `Problem`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As documented there.
+    """
+    counts = _check_counts(counts)
+    _check_model(model)
+    fit_background, offset = _check_background(background, known_background, counts.shape)
+    read_variance = per_pixel(read_variance, 'read_variance', counts.shape)
+    if (read_variance < 0).any():
+        raise ValueError('read_variance must be >= 0, but its minimum is '
+                         f'{read_variance.min():.6g}: pass the square of the read noise in '
+                         'electrons.')
+    used = _check_mask(counts, mask)
+    _check_negative(counts, used, read_variance)
+
+    names = (*model.param_names, *(['background'] if fit_background else []))
+    own, shared = _sort_parameters(model, names, fixed, shared)
+    n_pixels = counts.shape[1] * counts.shape[2]
+    if n_pixels < len(own):
+        raise ValueError(f'A stamp must have at least as many pixels as free parameters, but '
+                         f'{counts.shape[1]} x {counts.shape[2]} pixels cannot determine '
+                         f'{len(own)}: fix or share some of {", ".join(names)}, or pass larger '
+                         'stamps.')
+    lower, upper = _limits(model, names, bounds, offset, len(counts))
+    prior_mean, prior_precision = _priors(model, names, priors, len(counts))
+    gaussian = is_gaussian_model(model)
+    values = [float(np.ravel(getattr(model, name).value)[0]) for name in model.param_names]
+    return Problem(
+        counts=counts, used=used, model=model,
+        functions=None if gaussian else stamp_functions(model, counts.shape[1:]),
+        fixed_values=np.array([*values, 0.0]), offset=offset, read_variance=read_variance,
+        constraints=Constraints(own, lower, upper, prior_mean, prior_precision),
+        shared=shared, rows=_usable_rows(counts, used, len(own)))
+
+
+def _check_counts(counts):
+    """Return the counts as they are, a real array of stamps."""
+    if hasattr(counts, 'unit'):
+        raise TypeError(f'counts must be a plain array in electrons, but it has the unit '
+                        f'{counts.unit}: convert rates with NoiseModel.to_electrons and pass '
+                        'the values.')
+    counts = np.asarray(counts)
+    if counts.dtype.kind not in 'iuf':
+        raise TypeError(f'counts must be real numbers, but their type is {counts.dtype}: '
+                        'convert them first.')
+    if counts.ndim != 3 or counts.size == 0:
+        raise ValueError('counts must have the shape (n_stamps, ny, nx), none of them 0, but it '
+                         f'is {counts.shape}: for one stamp pass counts[np.newaxis].')
+    return counts
+
+
+def _check_model(model):
+    """Raise unless the model is one 2-D model without units and ties."""
+    if not isinstance(model, Model):
+        found = f'the class {model.__name__}' if isinstance(model, type) else type(model).__name__
+        raise TypeError(f'model must be an instance of an astropy model, but it is {found}: '
+                        'pass, for example, EllipticalGaussianPSF().')
+    if (model.n_inputs, model.n_outputs, len(model)) != (2, 1, 1):
+        raise ValueError('model must turn x and y into one value and be a single model, but it '
+                         f'has {model.n_inputs} inputs, {model.n_outputs} outputs and is a set '
+                         f'of {len(model)}: pass one 2-D model.')
+    tied = [name for name in model.param_names if model.tied[name]]
+    if tied:
+        raise ValueError(f'Tied parameters are not supported for stamps, but {", ".join(tied)} '
+                         'is tied: fix or share it, or use PoissonLikelihoodFitter.')
+    united = [name for name in model.param_names if getattr(model, name).unit is not None]
+    if united:
+        raise TypeError(f'The parameters must be plain numbers in pixels and electrons, but '
+                        f'{", ".join(united)} has a unit: strip it first.')
+
+
+def per_pixel(values, name, shape):
+    """
+    Return a per-pixel argument in one of three shapes.
+
+    (), (n_pixels,) or (n, n_pixels), from a number, (ny, nx) or (n, ny, nx).
+    """
+    values = as_float_array(values, name)
+    require_finite(values, name, 'mask pixels that have no value and pass 0 there')
+    if values.shape == ():
+        return values
+    if values.shape in (shape[1:], (1, *shape[1:])):
+        return values.ravel()
+    if values.shape == shape:
+        return values.reshape(shape[0], -1)
+    if values.shape == (shape[0], 1, 1):
+        return np.broadcast_to(values, shape).reshape(shape[0], -1)
+    raise ValueError(f'{name} must be a number or have the shape {shape[1:]} or {shape} of the '
+                     f'stamps, but its shape is {values.shape}: reshape it.')
+
+
+def _check_background(background, known_background, shape):
+    """Return whether a background is fitted, and the known one."""
+    known = per_pixel(known_background, 'known_background', shape)
+    if isinstance(background, str):
+        if background != 'fit':
+            raise ValueError("background must be 'fit', a number or an array, but it is "
+                             f"{background!r}: pass 'fit' to fit a constant per stamp.")
+        return True, known
+    if known.any():
+        raise ValueError("known_background goes with background='fit', but background is given "
+                         'as well: add the two.')
+    known = per_pixel(background, 'background', shape)
+    if (known < 0).any():
+        raise ValueError(f'A known background must be >= 0, but its minimum is '
+                         f'{known.min():.6g}: pass the background that counts contains.')
+    return False, known
+
+
+def _check_mask(counts, mask):
+    """Return where counts are used, or None if that is everywhere."""
+    if mask is None:
+        # The sum is finite if all are, and needs no array of its own.
+        if counts.dtype.kind != 'f' or np.isfinite(counts.sum(dtype=float)):
+            return None
+        return np.isfinite(counts)
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.shape not in (counts.shape, counts.shape[1:]):
+        raise ValueError(f'mask must be boolean with the shape {counts.shape[1:]} or '
+                         f'{counts.shape} of the stamps, True for pixels to leave out, but it is '
+                         f'{mask.dtype} of shape {mask.shape}: convert it.')
+    return np.isfinite(counts) & ~mask
+
+
+def _check_negative(counts, used, read_variance):
+    """Raise if pixels lie deeper below zero than read noise explains."""
+    if not np.fmin.reduce(counts, axis=None) < 0:
+        return
+    depth = _DEEPEST * np.sqrt(read_variance)
+    flat = counts.reshape(len(counts), -1)
+    bad = flat < -depth
+    if used is not None:
+        bad &= used.reshape(flat.shape)
+    if bad.any():
+        noise = (f' by more than {_DEEPEST:g} sigma of the read noise' if depth.any() else '')
+        raise ValueError(f'Poisson counts must be >= 0, but {bad.sum()} of {bad.size} pixels are '
+                         f'negative{noise} (minimum {flat[bad].min():.6g}): add the background '
+                         'that was subtracted back to counts and pass it as background=, or '
+                         'mask them.')
+
+
+def _usable_rows(counts, used, n_free):
+    """Return the indices of the stamps with at least ``n_free`` pixels, and one."""
+    if used is None:
+        return np.arange(len(counts))
+    n_pixels = used.reshape(len(counts), -1).sum(axis=1)
+    return np.flatnonzero(n_pixels >= max(n_free, 1))
+
+
+def _sort_parameters(model, names, fixed, shared):
+    """Return the indices of each stamp's own and of the shared parameters."""
+    fixed = _as_names(fixed, 'fixed')
+    shared = _as_names(shared, 'shared')
+    require_known_names(fixed, names, 'fixed')
+    require_known_names(shared, names, 'shared')
+    if 'background' in fixed:
+        raise ValueError("background cannot be fixed while background='fit': pass its value as "
+                         'background=.')
+    held = {*fixed, *(name for name in model.param_names if model.fixed[name])}
+    both = held & set(shared)
+    if both:
+        raise ValueError(f'A parameter is either fixed or shared, but {", ".join(sorted(both))} '
+                         'is both: leave it out of one, or set model.fixed to False.')
+    own = [j for j, name in enumerate(names) if name not in held and name not in shared]
+    return np.array(own, dtype=int), np.array(
+        [j for j, name in enumerate(names) if name in shared], dtype=int)
+
+
+def _as_names(names, argument):
+    """Return a tuple of names; a single string is one name."""
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if not all(isinstance(name, str) for name in names):
+        raise TypeError(f'{argument} must hold parameter names, but it is {names}: pass strings.')
+    return names
+
+
+def per_stamp(values, name, n):
+    """Return a number or one number per stamp as an array, () or (n,)."""
+    values = as_float_array(values, name)
+    if values.shape not in ((), (n,)):
+        raise ValueError(f'{name} must be a number or one per stamp, ({n},), but its shape is '
+                         f'{values.shape}: reshape it.')
+    return values
+
+
+def _limits(model, names, bounds, offset, n):
+    """Return lower and upper bounds of all parameters, (p, 1) or (p, n)."""
+    bounds = {} if bounds is None else dict(bounds)
+    require_known_names(bounds, names, 'bounds')
+    pairs = {name: model.bounds[name] for name in model.param_names}
+    # A background below zero has no Poisson mean; a known one may be corrected downwards.
+    least = -offset.min(axis=-1) if offset.ndim else -offset
+    pairs['background'] = (least, None)
+    pairs.update(bounds)
+    columns = []
+    for name in (*model.param_names, 'background'):
+        try:
+            low, high = pairs[name]
+        except (TypeError, ValueError):
+            raise ValueError(f'bounds of {name} must be a pair (lower, upper), but they are '
+                             f'{pairs[name]!r}: pass None for a side without a bound.') from None
+        low = per_stamp(-np.inf if low is None else low, f'The lower bound of {name}', n)
+        high = per_stamp(np.inf if high is None else high, f'The upper bound of {name}', n)
+        if not np.all(low < high):
+            raise ValueError(f'The lower bound of {name} must be below the upper, but they are '
+                             f'{low} and {high}: widen them, or fix the parameter.')
+        if name == 'background' and np.any(low < least):
+            raise ValueError(f'The background must be bounded at {np.max(least):g} or above, '
+                             f'where the mean stays positive, but its lower bound is '
+                             f'{np.min(low):g}: raise it.')
+        columns.append((low, high))
+    return _stack([low for low, _ in columns]), _stack([high for _, high in columns])
+
+
+def _stack(columns):
+    """Return numbers and per-stamp arrays as one array, (p, 1) or (p, n)."""
+    n = max(column.size for column in columns)
+    return np.array([np.broadcast_to(column, n) for column in columns], dtype=float)
+
+
+def _priors(model, names, priors, n):
+    """Return means and precisions of all parameters, (p, 1) or (p, n)."""
+    priors = {} if priors is None else dict(priors)
+    require_known_names(priors, names, 'priors')
+    means, precisions = [], []
+    for name in (*model.param_names, 'background'):
+        if name not in priors:
+            means.append(np.zeros(()))
+            precisions.append(np.zeros(()))
+            continue
+        try:
+            mean, stddev = priors[name]
+        except (TypeError, ValueError):
+            raise ValueError(f'The prior of {name} must be a pair (mean, stddev), but it is '
+                             f'{priors[name]!r}: pass two numbers.') from None
+        mean = per_stamp(mean, f'The prior mean of {name}', n)
+        stddev = per_stamp(stddev, f'The prior stddev of {name}', n)
+        if not (np.isfinite(mean).all() and np.isfinite(stddev).all() and (stddev > 0).all()):
+            raise ValueError(f'The prior of {name} must have a finite mean and a finite positive '
+                             f'stddev, but it is ({mean}, {stddev}): leave the parameter out of '
+                             'priors where nothing is known.')
+        means.append(mean)
+        precisions.append(stddev ** -2)
+    return _stack(means), _stack(precisions)
+
+
+def check_init(init, problem, names):
+    """Return the starting values as arrays, () or (n,), by name."""
+    if init is None:
+        return {}
+    if hasattr(init, 'colnames'):
+        init = {name: np.asarray(init[name]) for name in init.colnames}
+    require_known_names(init, names, 'init')
+    values = {name: per_stamp(value, f'init of {name}', len(problem.counts))
+              for name, value in dict(init).items()}
+    for name, value in values.items():
+        require_finite(np.atleast_1d(value[problem.rows] if value.ndim else value),
+                       f'init of {name}', 'leave the parameter out to have it measured')
+    return values

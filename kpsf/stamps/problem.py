@@ -1,0 +1,143 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What `fit_stamps` is asked, checked once and turned into arrays and likelihoods."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.modeling import Model
+
+from .._kernels.broadcast import BroadcastLikelihood
+from .._kernels.gaussian import GaussianLikelihood
+from .._kernels.shared import Series
+from .._kernels.solver import Constraints
+from ..models import EllipticalGaussianPSF
+from .threads import run_on_threads
+
+__all__ = ['Problem']
+
+# Stamps that one thread works on at a time: enough to hide the cost of
+# Python, few enough for the 7 x 7 matrices of all of them to stay in cache.
+_CHUNK = 2048
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    Stamps, the model, and everything that is known beforehand.
+
+    The likelihood always has a constant background as its last parameter;
+    where none is fitted it is held at 0.
+
+    Attributes
+    ----------
+    counts : ndarray, shape (n, ny, nx)
+        As the user gave them.
+    used : ndarray of bool, shape (n, ny, nx), or None
+        Pixels in the likelihood; None where all are.
+    model : astropy.modeling.Model
+    functions : tuple of callable, or None
+        What `stamp_functions` makes of the model; None for the Gaussian,
+        which has a kernel of its own.
+    fixed_values : ndarray, shape (p,)
+        The model's own values, and 0 for the background.
+    offset : ndarray, shape (), (n_pixels,) or (n, n_pixels)
+        Known background.
+    read_variance : ndarray, shape (), (n_pixels,) or (n, n_pixels)
+    constraints : Constraints
+        Parameters that each stamp has of its own; limits and priors of all.
+    shared : ndarray of int, shape (s,)
+        Parameters with one value for the series.
+    rows : ndarray of int, shape (m,)
+        Stamps with enough pixels to be fitted.
+    """
+
+    counts: np.ndarray
+    used: np.ndarray
+    model: Model
+    functions: tuple
+    fixed_values: np.ndarray
+    offset: np.ndarray
+    read_variance: np.ndarray
+    constraints: Constraints
+    shared: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self):
+        """Return the shape (ny, nx) of a stamp."""
+        return self.counts.shape[1:]
+
+    @property
+    def n_params(self):
+        """Return the number of parameters of the likelihood, background included."""
+        return len(self.fixed_values)
+
+    @property
+    def moving(self):
+        """Return the indices of all fitted parameters, each stamp's own first."""
+        return np.concatenate([self.constraints.free, self.shared])
+
+    @property
+    def is_gaussian(self):
+        """Say whether the model has the Gaussian kernel."""
+        return self.functions is None
+
+    def pixels(self, rows):
+        """
+        Return shifted counts and weights of the stamps ``rows``.
+
+        Both (m, n_pixels); the counts are 0 where they are not used, the
+        weights None where all are.
+        """
+        counts = self.counts[rows].astype(float).reshape(-1, self.shape[0] * self.shape[1])
+        if self.read_variance.any():
+            counts += _of_rows(self.read_variance, rows)
+        if self.used is None:
+            return counts, None
+        used = self.used[rows].reshape(counts.shape)
+        if used.all():
+            return counts, None
+        return np.where(used, counts, 0.0), used.astype(float)
+
+    def known_mean(self, rows):
+        """Return what the mean of shifted counts holds besides PSF and background."""
+        return _of_rows(self.offset, rows) + _of_rows(self.read_variance, rows)
+
+    def likelihood(self, rows):
+        """Return the likelihood of the stamps ``rows`` (a slice or indices)."""
+        counts, weights = self.pixels(rows)
+        if self.is_gaussian:
+            return GaussianLikelihood(counts, self.shape, self.known_mean(rows), weights)
+        function, derivative = self.functions
+        return BroadcastLikelihood(counts, function, self.n_params, derivative=derivative,
+                                   moving=[j for j in self.moving if j < self.n_params - 1],
+                                   offset=self.known_mean(rows), weights=weights)
+
+    def series(self, n_threads, progress_bar=False):
+        """Return the stamps to fit, in chunks, as the solver takes them."""
+        n = len(self.rows)
+        chunk = max(1, min(_CHUNK, -(-n // n_threads)))
+        parts = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+        # A slice of the user's array is not copied, a list of rows is.
+        all_rows = n == len(self.counts)
+
+        def objective(part):
+            return self.likelihood(part if all_rows else self.rows[part])
+
+        def run(function, parts):
+            return run_on_threads(function, parts, n_threads, progress_bar)
+
+        c = self.constraints
+        limits = (array if array.shape[1] == 1 else array[:, self.rows]
+                  for array in (c.lower, c.upper, c.prior_mean, c.prior_precision))
+        return Series(parts, objective, Constraints(c.free, *limits), self.shared, run)
+
+
+def is_gaussian_model(model):
+    """Say whether a model is the one that the Gaussian kernel knows."""
+    return type(model) is EllipticalGaussianPSF
+
+
+def _of_rows(array, rows):
+    """Return the part of a broadcastable array that belongs to ``rows``."""
+    return array[rows] if array.ndim == 2 else array

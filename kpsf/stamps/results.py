@@ -1,0 +1,197 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`StampFits`: what `fit_stamps` found."""
+
+from functools import cached_property
+
+import numpy as np
+from astropy.table import QTable
+
+from .._kernels.poisson import deviance
+from ..statistics import cstat_moments
+from .model_functions import flux_name
+
+__all__ = ['StampFits']
+
+
+class StampFits:
+    """
+    Fits of many stamps, made by `fit_stamps`.
+
+    Attributes
+    ----------
+    param_names : tuple of str
+        The model's parameters and, if it was fitted, ``'background'``.
+    params : ndarray, shape (n, p)
+        Fitted (or fixed) values in electrons and pixels; NaN where there
+        were too few pixels.
+    deviance : ndarray, shape (n,)
+        C-statistic, without the priors' share.
+    edm : ndarray, shape (n,)
+        Expected distance to the minimum of half the deviance, where the
+        last step began.
+    n_iter : ndarray of int, shape (n,)
+        Number of evaluations of the likelihood.
+    converged : ndarray of bool, shape (n,)
+    flags : ndarray of int, shape (n,)
+        See `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
+    """
+
+    def __init__(self, problem, param_names, params, packed, deviance, edm, n_iter, converged,
+                 flags):
+        self._problem = problem
+        self._packed = packed
+        self.param_names = param_names
+        self.params = params
+        self.deviance = deviance
+        self.edm = edm
+        self.n_iter = n_iter
+        self.converged = converged
+        self.flags = flags
+
+    def __len__(self):
+        """Return the number of stamps."""
+        return len(self.params)
+
+    def __repr__(self):
+        """Say how many fits there are, of what, and how they went."""
+        return (f'<StampFits: {len(self)} stamps, {", ".join(self.param_names)}; '
+                f'{self.converged.sum()} converged, {np.count_nonzero(self.flags)} flagged>')
+
+    @property
+    def covariance(self):
+        """
+        Covariance of all parameters, ndarray of shape (n, p, p).
+
+        Zero for fixed parameters and those at a bound; NaN where it does
+        not exist. Made anew at each access: 8 p^2 bytes per stamp.
+        """
+        moving = self._problem.moving
+        p = len(self.param_names)
+        covariance = np.zeros((len(self), p, p))
+        covariance[np.isnan(self.params[:, 0])] = np.nan
+        for k, (i, j) in enumerate(zip(*np.tril_indices(len(moving)), strict=True)):
+            covariance[:, moving[i], moving[j]] = self._packed[:, k]
+            covariance[:, moving[j], moving[i]] = self._packed[:, k]
+        return covariance
+
+    @cached_property
+    def errors(self):
+        """Standard errors of all parameters, ndarray of shape (n, p)."""
+        moving = self._problem.moving
+        errors = np.zeros_like(self.params)
+        errors[np.isnan(self.params)] = np.nan
+        i, j = np.tril_indices(len(moving))
+        with np.errstate(invalid='ignore'):
+            errors[:, moving] = np.sqrt(self._packed[:, i == j])
+        return errors
+
+    @cached_property
+    def flux_fraction(self):
+        """
+        Share of the PSF that falls on the pixels in the fit, ndarray of shape (n,).
+
+        NaN for models without a parameter ``flux`` or ``amplitude``.
+        """
+        problem = self._problem
+        name = flux_name(problem.model)
+        fraction = np.full(len(self), np.nan)
+        if name is None:
+            return fraction
+        j = problem.model.param_names.index(name)
+
+        def add(rows):
+            params = self._all_params(rows)
+            params[j] = 1.0
+            likelihood = problem.likelihood(rows)
+            psf, _ = likelihood.mean(params, np.arange(len(rows)))
+            if likelihood.weights is not None:
+                psf = psf * likelihood.weights
+            fraction[rows] = psf.sum(axis=1)
+
+        self._for_chunks(add)
+        return fraction
+
+    @cached_property
+    def gof_z(self):
+        """
+        Goodness of fit, ndarray of shape (n,).
+
+        The C-statistic's distance from its expectation in standard
+        deviations (see `~kpsf.goodness_of_fit`); NaN where nothing was
+        fitted. Above about 5 the model is not the whole story and formal
+        errors are too small.
+        """
+        n_own = len(self._problem.constraints.free)
+        z = np.full(len(self), np.nan)
+
+        def compare(rows):
+            likelihood = self._problem.likelihood(rows)
+            _, mean = likelihood.mean(self._all_params(rows), np.arange(len(rows)))
+            mean = np.maximum(mean, 0.0)
+            used = 1.0 if likelihood.weights is None else likelihood.weights
+            with np.errstate(all='ignore'):
+                expected, variance = cstat_moments(np.where(np.isfinite(mean), mean, 0.0))
+                excess = used * (deviance(likelihood.counts, mean) - expected)
+                z[rows] = ((excess.sum(axis=1) + n_own)
+                           / np.sqrt((used * variance).sum(axis=1)))
+
+        self._for_chunks(compare)
+        return z
+
+    @cached_property
+    def table(self):
+        """
+        All results as a `~astropy.table.QTable`, one row per stamp.
+
+        Columns ``<name>_fit`` and ``<name>_err`` for each parameter,
+        ``flux_fraction``, ``cstat``, ``gof_z``, ``edm``, ``n_iter``,
+        ``converged`` and ``flags``.
+        """
+        table = QTable()
+        for j, name in enumerate(self.param_names):
+            table[f'{name}_fit'] = self.params[:, j]
+            table[f'{name}_err'] = self.errors[:, j]
+        table['flux_fraction'] = self.flux_fraction
+        table['cstat'] = self.deviance
+        for name in ('gof_z', 'edm', 'n_iter', 'converged', 'flags'):
+            table[name] = getattr(self, name)
+        return table
+
+    def model_images(self, index=slice(None)):
+        """
+        Return the fitted mean of some stamps, background included.
+
+        Parameters
+        ----------
+        index : int, slice or array of int or bool
+            Which stamps.
+
+        Returns
+        -------
+        ndarray, shape (ny, nx) for an int, else (m, ny, nx)
+            Electrons; NaN where nothing was fitted.
+
+        Raises
+        ------
+        IndexError
+            If a stamp does not exist.
+        """
+        rows = np.arange(len(self))[index]
+        flat = np.atleast_1d(rows)
+        likelihood = self._problem.likelihood(flat)
+        _, mean = likelihood.mean(self._all_params(flat), np.arange(len(flat)))
+        shift = self._problem.read_variance
+        mean = mean - (shift[flat] if shift.ndim == 2 else shift)
+        return mean.reshape(*np.shape(rows), *self._problem.shape)
+
+    def _all_params(self, rows):
+        """Return the likelihood's parameters of ``rows``, (p, m), as a copy."""
+        params = np.zeros((self._problem.n_params, len(rows)))
+        params[:len(self.param_names)] = self.params[rows].T
+        return params
+
+    def _for_chunks(self, function, size=2048):
+        """Call a function with the indices of one chunk of fitted stamps after the other."""
+        rows = self._problem.rows
+        for start in range(0, len(rows), size):
+            function(rows[start:start + size])

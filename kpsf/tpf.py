@@ -1,0 +1,599 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Target pixel files: Kepler, K2 and TESS pixels as electrons with their noise."""
+
+import os
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from astropy.io import fits
+from astropy.time import Time
+from astropy.utils.exceptions import AstropyUserWarning
+from astropy.wcs import WCS
+
+from ._files import DAMAGE, damaged, header_value, open_fits
+from .noise import NoiseModel, fit_pixel_noise
+
+__all__ = ['TargetPixels', 'read_tpf']
+
+# Kepler Archive Manual table 2-3 and TESS Science Data Products Description table 28, in the
+# selections that the field uses under these names (lightkurve's): 'default' drops what is
+# certainly useless, 'hard' also what is suspect, 'hardest' any flagged cadence.
+_KEPLER_DEFAULT = 1 | 2 | 4 | 8 | 32 | 256 | 1 << 14 | 1 << 16 | 1 << 20
+_KEPLER_QUALITY = {'none': 0, 'default': _KEPLER_DEFAULT,
+                   'hard': _KEPLER_DEFAULT | 128 | 1 << 10 | 1 << 13 | 1 << 19,
+                   'hardest': 2096639}
+_TESS_DEFAULT = 1 | 2 | 4 | 8 | 16 | 32 | 128 | 512 | 1 << 14
+_TESS_QUALITY = {'none': 0, 'default': _TESS_DEFAULT,
+                 'hard': _TESS_DEFAULT | 64 | 1 << 10 | 1 << 11 | 1 << 12,
+                 'hardest': 65535}
+QUALITY_MASKS = {'Kepler': _KEPLER_QUALITY, 'K2': _KEPLER_QUALITY, 'TESS': _TESS_QUALITY}
+
+CATALOGUES = {'Kepler': 'KIC', 'K2': 'EPIC', 'TESS': 'TIC'}
+IDENTITY_KEYS = {'Kepler': ('KEPLERID', 'KEPMAG'), 'K2': ('KEPLERID', 'KEPMAG'),
+                 'TESS': ('TICID', 'TESSMAG')}
+META_KEYWORDS = [
+    ('object', 'OBJECT', str), ('obsmode', 'OBSMODE', str),
+    ('ra', 'RA_OBJ', float), ('dec', 'DEC_OBJ', float),
+    ('channel', 'CHANNEL', int), ('module', 'MODULE', int), ('output', 'OUTPUT', int),
+    ('quarter', 'QUARTER', int), ('campaign', 'CAMPAIGN', int), ('sector', 'SECTOR', int),
+    ('camera', 'CAMERA', int), ('ccd', 'CCD', int), ('data_release', 'DATA_REL', int),
+    ('background_subtracted', 'BACKAPP', bool), ('frame_exposure', 'INT_TIME', float),
+    ('cadence_length', 'TIMEDEL', float),
+]
+REFERENCE_DATES = {'Kepler': 2454833.0, 'K2': 2454833.0, 'TESS': 2457000.0}
+# For simulated files, whose headers say no more than the observing mode.
+KEPLER_FRAME = 6.01980290327
+KEPLER_FRAMES = {'long cadence': 270, 'short cadence': 9}
+RATE_UNITS = ('', 'e-/s', 'e/s', 'electron/s', 'electrons/s', 'electrons-1', 'electron.s-1')
+
+# Last CCD column of each TESS output, whose read noises differ.
+TESS_OUTPUTS = {'A': 556, 'B': 1068, 'C': 1580, 'D': 2092}
+
+COLLECTED, OPTIMAL = 1, 2
+MAX_POSITION_CORRECTION = 5.0
+N_SIGMA_NEGATIVE = 5.0
+SECONDS_PER_DAY = 86400.0
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class TargetPixels:
+    """Pixels of one target over time, as `read_tpf` returns them.
+
+    Only cadences that pass the quality mask and have a time are here. All
+    rates are as in the file, none clipped or filled. Arrays are
+    ``[cadence, y, x]``; positions count pixels of the stamp, the centre of
+    the first one is (0, 0).
+
+    Parameters
+    ----------
+    time : `~astropy.time.Time`, shape (n_cadences,)
+        Mid-times at the barycentre; ``time.jd`` is BJD in TDB.
+    cadenceno : ndarray of int64, shape (n_cadences,)
+        Cadence numbers; for cutouts, whose files have none, the row in the
+        file.
+    flux : ndarray, shape (n_cadences, ny, nx)
+        Calibrated rates in e-/s. The background is subtracted from them
+        where ``has_background``.
+    flux_err : ndarray, shape (n_cadences, ny, nx)
+        Standard deviations of ``flux`` in e-/s as in the file; NaN if the
+        file has none.
+    background : ndarray, shape (n_cadences, ny, nx)
+        Background that was subtracted, in e-/s; zero unless
+        ``has_background``.
+    has_background : bool
+        Whether the file knows its background.
+    quality : ndarray of int64, shape (n_cadences,)
+        Quality bits.
+    aperture : ndarray of int64, shape (ny, nx)
+        Bits per pixel: 1 collected, 2 in the pipeline's aperture.
+    good_pixels : ndarray of bool, shape (n_cadences, ny, nx)
+        Pixels that were collected and have a finite rate and background.
+    column, row : int
+        Detector coordinates of the pixel ``[0, 0]``.
+    target_position : tuple of float
+        ``(x, y)`` of the target that the header predicts, in stamp pixels.
+    pos_corr : ndarray, shape (n_cadences, 2)
+        Motion ``(x, y)`` of the image in pixels, relative to its median; NaN
+        where unknown or more than 5 pixels.
+    has_pos_corr : bool
+        Whether the file has a motion.
+    mission : {'Kepler', 'K2', 'TESS'}
+        Mission.
+    target : str
+        Catalogue name, for example ``'KIC 8462852'``.
+    meta : dict
+        Identifiers and header values; None for those that the file lacks.
+    noise : NoiseModel
+        Exposure and noise.
+
+    See Also
+    --------
+    read_tpf : Makes this from a file.
+    """
+
+    time: Time
+    cadenceno: np.ndarray
+    flux: np.ndarray
+    flux_err: np.ndarray
+    background: np.ndarray
+    has_background: bool
+    quality: np.ndarray
+    aperture: np.ndarray
+    good_pixels: np.ndarray
+    column: int
+    row: int
+    target_position: tuple
+    pos_corr: np.ndarray
+    has_pos_corr: bool
+    mission: str
+    target: str
+    meta: dict
+    noise: NoiseModel
+
+    def __repr__(self):
+        ny, nx = self.shape
+        return (f'<TargetPixels {self.target} ({self.mission}): {self.n_cadences} cadences of '
+                f'{ny} x {nx} pixels>')
+
+    @property
+    def n_cadences(self):
+        """Number of cadences."""
+        return self.flux.shape[0]
+
+    @property
+    def shape(self):
+        """Shape ``(ny, nx)`` of the stamp."""
+        return self.flux.shape[1:]
+
+    @property
+    def total_rate(self):
+        """Rates in e-/s with the background in, float64, shape (n_cadences, ny, nx)."""
+        return np.add(self.flux, self.background, dtype=np.float64)
+
+    @property
+    def electrons(self):
+        """Effective electrons with the background in, shape (n_cadences, ny, nx).
+
+        Computed anew at each use; NaN where the file is. Read noise can make
+        faint pixels negative.
+        """
+        return self.noise.to_electrons(self.total_rate)
+
+    @property
+    def background_electrons(self):
+        """Effective electrons of the known background, shape (n_cadences, ny, nx)."""
+        return self.noise.to_electrons(self.background)
+
+    @property
+    def read_variance(self):
+        """Variance of the read noise in effective electrons squared."""
+        return self.noise.read_variance
+
+    @property
+    def pipeline_aperture(self):
+        """Pixels of the pipeline's aperture, bool, shape (ny, nx)."""
+        return (self.aperture & OPTIMAL) > 0
+
+    def aperture_flux(self):
+        """Sum the background-subtracted rates over the pipeline's aperture.
+
+        Returns
+        -------
+        ndarray, shape (n_cadences,)
+            Rate in e-/s; NaN in cadences where a pixel of the aperture is.
+
+        Raises
+        ------
+        ValueError
+            If the file has no pipeline aperture, as for cutouts.
+        """
+        inside = self.pipeline_aperture
+        if not inside.any():
+            msg = (f'Aperture photometry needs a pipeline aperture, but the file of {self.target} '
+                   'marks no pixel as such: choose the pixels and sum flux over them.')
+            raise ValueError(msg)
+        return self.flux[:, inside].sum(axis=1, dtype=np.float64)
+
+
+def read_tpf(path, quality='default'):
+    """Read a Kepler, K2 or TESS target pixel file.
+
+    Long and short cadence, 2 minutes and 20 seconds, cutouts of full-frame
+    images in the same layout, early file formats and compressed files all
+    give the same `TargetPixels`.
+
+    Parameters
+    ----------
+    path : str, path-like, `~astropy.io.fits.HDUList` or lightkurve TargetPixelFile
+        The file. Of a lightkurve object the whole file is read: its own
+        quality selection does not apply.
+    quality : {'none', 'default', 'hard', 'hardest'} or int, optional
+        Cadences to drop: a name for the field's usual set of bits, or the
+        bits themselves. Cadences without a time are always dropped.
+
+    Returns
+    -------
+    TargetPixels
+        The pixels and all that belongs to them.
+
+    Raises
+    ------
+    ValueError
+        If the file is no target pixel file or is damaged, if ``quality`` is
+        unknown or rejects all cadences.
+    OSError
+        If the file cannot be opened.
+    TypeError
+        If ``path`` or ``quality`` is of the wrong type.
+
+    Notes
+    -----
+    The electrons are ``(FLUX + FLUX_BKG) * exposure / slope`` with the slope
+    of `NoiseModel`. The exposure is ``INT_TIME * NUM_FRM`` for Kepler and
+    K2, ``INT_TIME * NREADOUT`` for TESS, where on-board cosmic-ray rejection
+    discards part of the frames.
+
+    Kepler target pixel files of version 4 and older give times in UTC although
+    their headers say TDB [1]_; 66.184 s (from cadence 57140 on, 67.184 s) is
+    added to them and ``meta['time_offset']`` says so.
+
+    A background of zero everywhere, as cutouts have it, is no knowledge of
+    the background: ``has_background`` is then False.
+
+    References
+    ----------
+    .. [1] Statement on Kepler Timing Error,
+       https://archive.stsci.edu/kepler/timing_error.html
+
+    Examples
+    --------
+    >>> from kpsf import read_tpf
+    >>> tpf = read_tpf('kplr008462852-2011073133259_lpd-targ.fits')  # doctest: +SKIP
+    >>> tpf.electrons.shape  # doctest: +SKIP
+    (3100, 10, 11)
+    """
+    with _open(path) as (hdulist, name):
+        return _read(_PixelFile(hdulist, name), quality)
+
+
+@contextmanager
+def _open(path):
+    """Yield an open HDUList and the name of its file; close only what was opened here."""
+    hdulist = path if isinstance(path, fits.HDUList) else getattr(path, 'hdu', None)
+    if isinstance(hdulist, fits.HDUList):
+        yield hdulist, str(getattr(path, 'path', None) or hdulist.filename() or 'the HDUList')
+    elif isinstance(path, (str, os.PathLike)):
+        with open_fits(path, 'A target pixel file') as hdulist:
+            yield hdulist, str(path)
+    else:
+        msg = ('read_tpf needs a path, an open HDUList or a lightkurve TargetPixelFile, but '
+               f'found {type(path).__name__}: pass one of these.')
+        raise TypeError(msg)
+
+
+class _PixelFile:
+    """An open target pixel file: where its pixels are and what its headers say."""
+
+    def __init__(self, hdulist, name):
+        self.name = name
+        self.hdulist = hdulist
+        self.table = self._find_table()
+        self.headers = [self.table.header, hdulist[0].header]
+        self.mission = self._find_mission()
+        try:
+            self.data = self.table.data
+            self.shape = self.data['FLUX'].shape[1:]
+        except DAMAGE as error:
+            raise damaged(name, error) from error
+        self.n_rows = len(self.data)
+        self._require_pixels()
+
+    def _find_table(self):
+        """Return the HDU with the pixels."""
+        for hdu in self.hdulist:
+            names = getattr(getattr(hdu, 'columns', None), 'names', None) or []
+            if {'TIME', 'FLUX'} <= set(names):
+                return hdu
+        found = ', '.join(hdu.name or type(hdu).__name__ for hdu in self.hdulist)
+        msg = ('read_tpf needs a table with the columns TIME and FLUX, but the extensions of '
+               f'{self.name} are {found}, without such a table: pass a target pixel file.')
+        raise ValueError(msg)
+
+    def _find_mission(self):
+        """Return 'Kepler', 'K2' or 'TESS'."""
+        telescope = (self.keyword('TELESCOP', kind=str) or '').upper()
+        if telescope == 'TESS':
+            return 'TESS'
+        if telescope == 'KEPLER':
+            # Early Kepler files have no MISSION, simulated K2 files an empty CAMPAIGN.
+            mission = self.keyword('MISSION', kind=str)
+            is_k2 = 'CAMPAIGN' in self.hdulist[0].header if mission is None else mission == 'K2'
+            return 'K2' if is_k2 else 'Kepler'
+        msg = (f'read_tpf needs a file of Kepler, K2 or TESS, but TELESCOP of {self.name} is '
+               f'{telescope!r}: pass counts of other telescopes to fit_stamps.')
+        raise ValueError(msg)
+
+    def _require_pixels(self):
+        """Raise unless FLUX is images of rates."""
+        unit = self.table.columns['FLUX'].unit or ''
+        if len(self.shape) != 2 or 0 in self.shape:
+            msg = (f'read_tpf needs images in the column FLUX, but {self.name} has entries of '
+                   f'shape {self.shape}: pass a target pixel file, not a light curve.')
+            raise ValueError(msg)
+        if unit.replace(' ', '') not in RATE_UNITS:
+            msg = (f'read_tpf needs FLUX in e-/s, but that of {self.name} is in {unit!r}: divide '
+                   'it by the exposure, or pass the counts to fit_stamps.')
+            raise ValueError(msg)
+
+    def keyword(self, *keys, kind=float):
+        """Return the first of some keywords that has a value, None if none has."""
+        values = (header_value(header, key, kind) for key in keys for header in self.headers)
+        return next((value for value in values if value is not None), None)
+
+    def column(self, name, dtype, default):
+        """Return a column (n_rows,) in native byte order, the default where there is none."""
+        if name not in self.data.names:
+            return np.full(self.n_rows, default, dtype)
+        return self.data[name].astype(dtype)
+
+    def cube(self, name, rows):
+        """Return rows of an image column as float32, (n, ny, nx); NaN if there is none."""
+        if name not in self.data.names:
+            return np.full((np.count_nonzero(rows), *self.shape), np.nan, np.float32)
+        if self.data[name].shape[1:] != self.shape:
+            msg = (f'{name} must have the shape of FLUX, {self.shape}, but in {self.name} it is '
+                   f'{self.data[name].shape[1:]}: download the file again.')
+            raise ValueError(msg)
+        return self.data[name][rows].astype(np.float32)
+
+    @property
+    def is_cutout(self):
+        """Whether the stamp was cut from full-frame images afterwards."""
+        return 'MAST' in (self.keyword('ORIGIN', kind=str) or '')
+
+    @cached_property
+    def aperture_hdu(self):
+        """The image of the aperture, None if there is none of the right shape."""
+        images = [hdu for hdu in self.hdulist if hdu.is_image and hdu.shape == self.shape]
+        named = [hdu for hdu in images if hdu.name == 'APERTURE']
+        return next(iter(named + images), None)
+
+    def geometry_keyword(self, axis, key, physical=False):
+        """Return a keyword such as 1CRV5P of the column FLUX."""
+        number = self.table.columns.names.index('FLUX') + 1
+        return self.keyword(f'{axis}{key}{number}' + ('P' if physical else ''))
+
+
+def _read(file, quality):
+    """Build TargetPixels from an open file."""
+    times = file.column('TIME', np.float64, np.nan)
+    keep, quality_bits, selection = _select_cadences(file, times, quality)
+    flux, flux_err = file.cube('FLUX', keep), file.cube('FLUX_ERR', keep)
+    background, has_background = _background(file, keep)
+    aperture = _aperture(file)
+    pos_corr, pos_corr_median = _motion(file, keep)
+    column, row = _corner(file)
+    position, position_from = _target_position(file)
+    exposure, exposure_from = _exposure(file)
+    offset = _time_offset(file)
+    meta = {**_meta(file, column), **selection, 'exposure': exposure,
+            'exposure_from': exposure_from, 'time_offset': float(np.median(offset[keep])),
+            'pos_corr_median': pos_corr_median, 'target_position_from': position_from}
+    good_pixels = np.isfinite(flux) & np.isfinite(background) & ((aperture & COLLECTED) > 0)
+    noise = fit_pixel_noise(flux, background, flux_err, good_pixels, meta)
+    _warn_if_negative(file, flux, background, noise)
+    pixels = TargetPixels(
+        time=_barycentric_time(file, times[keep], offset[keep]),
+        cadenceno=_cadence_numbers(file)[keep], flux=flux, flux_err=flux_err,
+        background=background, has_background=has_background, quality=quality_bits[keep],
+        aperture=aperture, good_pixels=good_pixels, column=column, row=row,
+        target_position=position, pos_corr=pos_corr,
+        has_pos_corr=bool(np.isfinite(pos_corr).any()), mission=file.mission,
+        target=_target(file), meta=meta, noise=noise)
+    for value in vars(pixels).values():
+        if isinstance(value, np.ndarray):
+            value.flags.writeable = False
+    return pixels
+
+
+def _quality_mask(quality, mission):
+    """Return the bits that a quality setting stands for."""
+    names = QUALITY_MASKS[mission]
+    if isinstance(quality, str) and quality in names:
+        return names[quality]
+    is_integer = isinstance(quality, (int, np.integer)) and not isinstance(quality, bool)
+    if is_integer and quality >= 0:
+        return int(quality)
+    msg = (f"quality must be one of {', '.join(map(repr, names))} or an integer >= 0 of bits, but "
+           f'found {quality!r}: pass one of these.')
+    raise ValueError(msg) if is_integer or isinstance(quality, str) else TypeError(msg)
+
+
+def _select_cadences(file, times, quality):
+    """Return which rows to keep (n,), all quality bits (n,) and what to note in ``meta``."""
+    mask = _quality_mask(quality, file.mission)
+    bits = file.column('QUALITY', np.int64, 0)
+    rejected, timeless = (bits & mask) != 0, ~np.isfinite(times)
+    keep = ~(rejected | timeless)
+    n_rejected, n_timeless = (int(np.count_nonzero(drop)) for drop in (rejected, timeless))
+    if not keep.any():
+        msg = (f'read_tpf needs at least one cadence that passes quality={quality!r} and has a '
+               f'time, but of the {times.size} cadences of {file.name} the quality flags reject '
+               f"{n_rejected} and {n_timeless} have no time: pass quality='none' or other bits.")
+        raise ValueError(msg)
+    return keep, bits, {'quality_mask': mask, 'n_cadences_file': times.size,
+                        'n_rejected': n_rejected, 'n_without_time': n_timeless}
+
+
+def _background(file, keep):
+    """Return the known background (n, ny, nx), zeros if none is, and whether it is known."""
+    background = file.cube('FLUX_BKG', keep)
+    known = np.isfinite(background)
+    # Cutouts carry zeros: nothing was subtracted from them and nothing is known.
+    if not (background[known] != 0).any():
+        return np.zeros_like(background), False
+    return background, True
+
+
+def _aperture(file):
+    """Return the aperture bits (ny, nx); all pixels collected if the file has none."""
+    if file.aperture_hdu is None:
+        return np.full(file.shape, COLLECTED, np.int64)
+    try:
+        return file.aperture_hdu.data.astype(np.int64)
+    except DAMAGE as error:
+        raise damaged(file.name, error) from error
+
+
+def _motion(file, keep):
+    """Return the motion relative to its median (n, 2), and the median or None if unknown."""
+    names = ('POS_CORR1', 'POS_CORR2')
+    values = np.stack([file.column(name, np.float64, np.nan)[keep] for name in names], axis=1)
+    known = np.isfinite(values).all(axis=1)
+    if not values[known].any():
+        return np.full_like(values, np.nan), None
+    median = np.median(values[known], axis=0)
+    motion = values - median
+    with np.errstate(invalid='ignore'):
+        motion[~(np.abs(motion) <= MAX_POSITION_CORRECTION).all(axis=1)] = np.nan
+    return motion, tuple(median.tolist())
+
+
+def _corner(file):
+    """Return detector column and row of the first pixel."""
+    corner = []
+    for axis in (1, 2):
+        value = file.geometry_keyword(axis, 'CRV', physical=True)
+        if value is None:
+            msg = (f'read_tpf needs the detector position of the stamp, but {file.name} has no '
+                   f'keyword {axis}CRV5P: column and row are counted from 0.')
+            warnings.warn(msg, AstropyUserWarning)
+            return 0, 0
+        reference = file.geometry_keyword(axis, 'CRP', physical=True) or 1.0
+        corner.append(round(value - (reference - 1.0)))
+    return tuple(corner)
+
+
+def _target_position(file):
+    """Return the predicted position ``(x, y)`` in stamp pixels and where it comes from."""
+    if file.is_cutout:
+        position = _project_target(file)
+        if position is not None:
+            return position, 'RA_OBJ, DEC_OBJ'
+    pixel = [file.geometry_keyword(axis, 'CRPX') for axis in (1, 2)]
+    if None not in pixel:
+        return tuple(value - 1.0 for value in pixel), '1CRPX5, 2CRPX5'
+    ny, nx = file.shape
+    return ((nx - 1) / 2, (ny - 1) / 2), 'centre of the stamp'
+
+
+def _project_target(file):
+    """Return where the header's sky position falls in a cutout, None if it does not say.
+
+    In files of the archive the reference pixel of the WCS is the target; in
+    cutouts it is the middle of the stamp.
+    """
+    ra, dec = file.keyword('RA_OBJ'), file.keyword('DEC_OBJ')
+    if file.aperture_hdu is None or ra is None or dec is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', AstropyUserWarning)
+        wcs = WCS(file.aperture_hdu.header)
+    if not wcs.has_celestial:
+        return None
+    position = tuple(float(value) for value in wcs.all_world2pix(ra, dec, 0))
+    return position if np.isfinite(position).all() else None
+
+
+def _exposure(file):
+    """Return the live time per cadence in seconds and the keywords it comes from."""
+    # TESS rejects cosmic rays on board by dropping the brightest and the faintest of every ten
+    # frames: NUM_FRM counts the dropped ones, NREADOUT does not.
+    n_frames = 'NREADOUT' if file.mission == 'TESS' else 'NUM_FRM'
+    candidates = [
+        (f'INT_TIME * {n_frames}', ('INT_TIME', n_frames), 1.0),
+        ('TIMEDEL * DEADC', ('TIMEDEL', 'DEADC'), SECONDS_PER_DAY),
+    ]
+    if file.is_cutout:
+        # Only there it belongs to one cadence; elsewhere it is the sum over all of them.
+        candidates.append(('EXPOSURE', ('EXPOSURE',), SECONDS_PER_DAY))
+    for origin, keys, seconds in candidates:
+        values = [file.keyword(key) for key in keys]
+        if all(value is not None and value > 0 for value in values):
+            return float(np.prod(values) * seconds), origin
+    frames = KEPLER_FRAMES.get(file.keyword('OBSMODE', kind=str))
+    if frames and file.mission != 'TESS':
+        return KEPLER_FRAME * frames, 'OBSMODE'
+    msg = (f'read_tpf needs the exposure of a cadence, but {file.name} has neither INT_TIME and '
+           f'{n_frames} nor TIMEDEL and DEADC: add these keywords to its header.')
+    raise ValueError(msg)
+
+
+def _time_offset(file):
+    """Return the seconds that turn the times of all rows into TDB, (n,)."""
+    version = file.keyword('FILEVER')
+    # PyKE's keptimefix, which repairs such files, leaves TIMECORR empty.
+    is_repaired = np.isnan(file.column('TIMECORR', np.float64, 0.0)).all()
+    if file.mission != 'Kepler' or version is None or version > 4 or is_repaired:
+        return np.zeros(file.n_rows)
+    last = 1702663 if file.keyword('NUM_FRM') == KEPLER_FRAMES['short cadence'] else 57139
+    return np.where(_cadence_numbers(file) <= last, 66.184, 67.184)
+
+
+def _barycentric_time(file, times, offset):
+    """Return times (n,) as BJD in TDB."""
+    day = file.keyword('BJDREFI')
+    fraction = file.keyword('BJDREFF') or 0.0
+    if day is None:
+        day, fraction = REFERENCE_DATES[file.mission], 0.0
+    return Time(np.full(times.size, day), times + fraction + offset / SECONDS_PER_DAY,
+                format='jd', scale='tdb')
+
+
+def _cadence_numbers(file):
+    """Return the cadence numbers of all rows (n,), the row numbers where the file has none."""
+    numbers = file.column('CADENCENO', np.int64, 0)
+    return numbers if numbers.any() else np.arange(file.n_rows, dtype=np.int64)
+
+
+def _target(file):
+    """Return the name of the target."""
+    number = file.keyword(IDENTITY_KEYS[file.mission][0], kind=int)
+    if number:
+        return f'{CATALOGUES[file.mission]} {number}'
+    name = file.keyword('OBJECT', kind=str)
+    if name:
+        return name
+    ra, dec = file.keyword('RA_OBJ'), file.keyword('DEC_OBJ')
+    return 'unknown' if ra is None or dec is None else f'RA {ra:.5f}, Dec {dec:.5f}'
+
+
+def _meta(file, column):
+    """Return identifiers and detector properties, None for what the file lacks."""
+    output = next((name for name, last in TESS_OUTPUTS.items() if column <= last), 'D')
+    suffix = output if file.mission == 'TESS' else 'S'
+    id_key, magnitude_key = IDENTITY_KEYS[file.mission]
+    # Cutouts carry zero as the magnitude, being of a position and not of a star.
+    magnitude = None if file.is_cutout else file.keyword(magnitude_key)
+    known = {name: file.keyword(key, kind=kind) for name, key, kind in META_KEYWORDS}
+    return {'filename': file.name, 'is_cutout': file.is_cutout, **known,
+            'target_id': file.keyword(id_key, kind=int), 'magnitude': magnitude,
+            'n_reads': file.keyword('NREADOUT', 'NUM_FRM', kind=int),
+            'read_noise': file.keyword(f'READNOI{suffix}'),
+            'gain': file.keyword('GAIN' if suffix == 'S' else f'GAIN{suffix}')}
+
+
+def _warn_if_negative(file, flux, background, noise):
+    """Warn if pixels are so negative that the background cannot be in them."""
+    limit = -N_SIGMA_NEGATIVE * np.sqrt(noise.read_variance_rate) - 1.0 / noise.exposure
+    with np.errstate(invalid='ignore'):
+        n_negative = np.count_nonzero(flux + background < limit)
+    if n_negative:
+        msg = (f'Pixel rates with the background in must be >= 0 up to read noise, but '
+               f'{n_negative} of {flux.size} in {file.name} are below {limit:.3g} e-/s: a '
+               'background was probably subtracted that FLUX_BKG does not tell; the values are '
+               'kept as they are.')
+        warnings.warn(msg, AstropyUserWarning)
