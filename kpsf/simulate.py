@@ -19,6 +19,10 @@ __all__ = ['simulate_tpf', 'tabby_like_dips']
 
 SECONDS_PER_DAY = 86400.0
 COLLECTED, OPTIMAL = 1, 2
+TRUTH_COMMENTS = {'TIME': '[d] as in the pixel table', 'CADENCENO': 'cadence number',
+                  'X': '[pixel] column in the stamp, per star',
+                  'Y': '[pixel] row in the stamp, per star',
+                  'FLUX': '[e-/s] total flux, per star', 'BACKGROUND': '[e-/s] per pixel'}
 # Depth, centre, rise and fall of dips like those of KIC 8462852, times as fractions of the series:
 # shallow and symmetric, deep with a slow start and a sudden end, then a blend of several.
 TABBY_DIPS = [(0.005, 0.12, 0.012, 0.012), (0.16, 0.42, 0.055, 0.014), (0.03, 0.68, 0.010, 0.030),
@@ -98,7 +102,7 @@ def tabby_like_dips(time):
     >>> import numpy as np
     >>> from kpsf.simulate import tabby_like_dips
     >>> print(f'{tabby_like_dips(np.arange(1500)).min():.3f}')
-    0.787
+    0.790
     """
     time = np.asarray(time, dtype=float)
     phase = (time - time.min()) / max(np.ptp(time), np.finfo(float).tiny)
@@ -217,10 +221,10 @@ def simulate_tpf(path, psf=None, *, mission='Kepler', fast=False, n_cadences=Non
     pixels = _expose(images.sum(axis=0), truth['BACKGROUND'], observation, read_noise,
                      np.random.default_rng(seed))
     aperture = _aperture(images, truth['BACKGROUND'], observation, read_noise)
-    if magnitude is None:
-        magnitude = -2.5 * np.log10(np.median(truth['FLUX'][:, 0])
-                                    / observation.zero_magnitude_flux)
-    source = {'MISSION': mission, 'ID': operator.index(target), 'MAGNITUDE': float(magnitude),
+    typical_flux = np.median(truth['FLUX'][:, 0])
+    if magnitude is None and typical_flux > 0:
+        magnitude = -2.5 * np.log10(typical_flux / observation.zero_magnitude_flux)
+    source = {'MISSION': mission, 'ID': operator.index(target), 'MAGNITUDE': magnitude,
               'COLUMN': operator.index(column), 'ROW': operator.index(row),
               'READNOISE': read_noise, 'POSITION': truth.pop('POSITION')}
     hdulist = fits.HDUList([
@@ -533,10 +537,12 @@ def _truth_hdu(truth, psf, source, seed):
     n_stars = truth['FLUX'].shape[1]
     columns = [fits.Column('TIME', 'D', array=truth['TIME']),
                fits.Column('CADENCENO', 'J', array=truth['CADENCENO'])]
-    columns += [fits.Column(name, f'{n_stars}D', unit=unit, array=truth[name])
-                for name, unit in (('X', 'pixel'), ('Y', 'pixel'), ('FLUX', 'e-/s'))]
-    columns.append(fits.Column('BACKGROUND', 'D', unit='e-/s', array=truth['BACKGROUND']))
+    columns += [fits.Column(name, f'{n_stars}D', array=truth[name]) for name in ('X', 'Y', 'FLUX')]
+    columns.append(fits.Column('BACKGROUND', 'D', array=truth['BACKGROUND']))
     hdu = fits.BinTableHDU.from_columns(columns, name='TRUTH')
+    # As comments, because FITS has no unit for electrons: Table.read would warn of e-/s.
+    for number, column in enumerate(columns, start=1):
+        hdu.header.comments[f'TTYPE{number}'] = TRUTH_COMMENTS[column.name]
     hdu.header.update({'NSTARS': n_stars, 'READNOIS': source['READNOISE'],
                        'PSFMODEL': type(psf).__name__, 'NPARAM': len(psf.param_names)})
     if isinstance(seed, (int, np.integer)):

@@ -576,11 +576,11 @@ def _meta(file, column):
     output = next((name for name, last in TESS_OUTPUTS.items() if column <= last), 'D')
     suffix = output if file.mission == 'TESS' else 'S'
     id_key, magnitude_key = IDENTITY_KEYS[file.mission]
-    # Cutouts carry zero as the magnitude, being of a position and not of a star.
-    magnitude = None if file.is_cutout else file.keyword(magnitude_key)
+    magnitude = file.keyword(magnitude_key)
     known = {name: file.keyword(key, kind=kind) for name, key, kind in META_KEYWORDS}
     return {'filename': file.name, 'is_cutout': file.is_cutout, **known,
-            'target_id': file.keyword(id_key, kind=int), 'magnitude': magnitude,
+            'target_id': file.keyword(id_key, kind=int), # Cutouts, being of a position, have a zero there.
+            'magnitude': None if file.is_cutout and magnitude == 0 else magnitude,
             'n_reads': file.keyword('NREADOUT', 'NUM_FRM', kind=int),
             'read_noise': file.keyword(f'READNOI{suffix}'),
             'gain': file.keyword('GAIN' if suffix == 'S' else f'GAIN{suffix}')}

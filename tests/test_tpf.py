@@ -18,7 +18,6 @@ from kpsf.tpf import QUALITY_MASKS
 
 SHAPE = (5, 6)
 N_CADENCES = 12
-MISSIONS = ('Kepler', 'K2', 'TESS')
 
 
 @pytest.fixture
@@ -166,10 +165,8 @@ def test_repaired_files_and_other_missions_keep_their_times(make, mission, timec
     assert np.array_equal(tpf.time.jd, plain.time.jd)
 
 
-@pytest.mark.parametrize('mission', MISSIONS)
+@pytest.mark.parametrize('mission', ['Kepler', 'K2'])
 def test_an_early_file_without_mission_keyword_is_recognised(make, mission):
-    if mission == 'TESS':
-        pytest.skip('TESS files never have the keyword MISSION')
     tpf = read_tpf(make(with_header(0, MISSION=None), mission=mission))
     assert tpf.mission == mission
 
@@ -292,7 +289,7 @@ def test_without_uncertainties_the_nominal_read_noise_is_assumed(make, change):
 @pytest.mark.parametrize(('column', 'read_noise'), [
     (45, 1.0), (556, 1.0), (557, 2.0), (1069, 3.0), (1581, 4.0), (2092, 4.0)])
 def test_tess_read_noise_is_that_of_the_output_that_reads_the_column(make, column, read_noise):
-    outputs = dict(READNOIA=1.0, READNOIB=2.0, READNOIC=3.0, READNOID=4.0)
+    outputs = {'READNOIA': 1.0, 'READNOIB': 2.0, 'READNOIC': 3.0, 'READNOID': 4.0}
     tpf = read_tpf(make(with_header(1, **outputs), mission='TESS', column=column))
     assert tpf.meta['read_noise'] == read_noise
 
@@ -452,7 +449,6 @@ def test_identifiers_are_in_meta(make):
 
 
 def test_the_reader_fits_the_noise_that_the_file_has(make):
-    change = with_column('FLUX_ERR', 0.0)
     tpf = read_tpf(make())
     variance = 1.3 * tpf.total_rate / tpf.noise.exposure + 1.7
     change = with_column('FLUX_ERR', np.sqrt(variance))
@@ -470,7 +466,7 @@ def test_rates_below_zero_beyond_read_noise_are_kept_and_warned_about(make):
     plain = read_tpf(make(background=100.0))
     path = make(chain(with_column('FLUX', plain.flux - 150.0), without_columns('FLUX_BKG')),
                 background=100.0)
-    with pytest.warns(AstropyUserWarning, match='must be >= 0 up to read noise, but [0-9]+ of 360'):
+    with pytest.warns(AstropyUserWarning, match='>= 0 up to read noise, but [0-9]+ of 360'):
         tpf = read_tpf(path)
     assert np.array_equal(tpf.flux, plain.flux - 150.0)
     assert tpf.electrons.min() < 0

@@ -21,6 +21,7 @@ __all__ = ['GaussianLikelihood']
 _EXPONENTS = [(i - j, j) for i in range(5) for j in range(i + 1)]
 _PRODUCT = np.array([[_EXPONENTS.index((i + k, j + m)) for k, m in _EXPONENTS[:6]]
                      for i, j in _EXPONENTS[:6]])
+_OBSERVED = ('newton', 'observed')
 # For each parameter, the canonical coordinates that depend on it.
 _NOT_ZERO = ((0,), (0, 1, 2), (0, 1, 2), (0, 1, 3), (0, 1, 2, 4), (0, 2, 5), (6,))
 # Rows of pixels that are worked on together: all of their arrays stay in
@@ -87,9 +88,10 @@ class GaussianLikelihood:
         params : ndarray, shape (7, m)
         rows : ndarray of int, shape (m,)
             The stamps that they belong to.
-        curvature : {'newton', 'fisher', 'score'}
-            Observed information, expected information, or the sum of the
-            outer products of the pixels' scores.
+        curvature : {'newton', 'observed', 'fisher', 'score'}
+            Observed information (by either name), expected information, or
+            the variance of the score if the counts are their own variance:
+            it holds for a wrong PSF, too.
 
         Returns
         -------
@@ -101,7 +103,7 @@ class GaussianLikelihood:
             jacobian = self._jacobian(params, eta)
             gradient = np.einsum('kim,km->im', jacobian, slope)
             information = _chain(curve, jacobian)
-            if curvature == 'newton':
+            if curvature in _OBSERVED:
                 self._add_second_order(information, params, slope)
         return value, gradient, information
 
@@ -155,16 +157,14 @@ class GaussianLikelihood:
             # A mean below zero has no likelihood: refuse the step to it.
             value[(mu <= 0).any(axis=1)] = np.inf
 
-        if curvature == 'newton':
+        if curvature != 'fisher':
             w *= t
-        elif curvature == 'score':
-            np.multiply(delta, delta, out=w)
         if weights is not None:
             w *= weights
         delta_g = np.multiply(g, delta, out=mu)
         w_g = np.multiply(g, w, out=t)
         np.multiply(g, w_g, out=work)
-        if curvature == 'newton':
+        if curvature in _OBSERVED:
             work -= delta_g
 
         gradient[:6] = -(delta_g @ self._monomials_t).T

@@ -139,7 +139,7 @@ def solve_series(series, start, max_iter=100, covariance='fisher'):
     Fits
     """
     fits = Fits.empty(start, len(series.constraints.free) + len(series.shared))
-    curvature = 'newton' if covariance == 'observed' else 'fisher'
+    curvature = 'fisher' if covariance == 'fisher' else 'observed'
     sandwich = covariance == 'sandwich'
     lower = np.tril_indices(len(series.constraints.free) + len(series.shared))
     distance, head = _fit_shared(series, fits, max_iter, curvature, sandwich)
@@ -177,7 +177,7 @@ def _fit_shared(series, fits, max_iter, curvature, sandwich):
     limits = series.shared_limits()
     damping = np.zeros(1)
     profile = _sweep(series, fits, max_iter)
-    used = np.isfinite(fits.deviance)
+    used = fits.converged.copy()
     for _ in range(max_iter):
         step, distance, good = _shared_step(series, fits, profile, limits, damping)
         if distance < 0.1 * solver.EDM_TOLERANCE or damping[0] > solver.LARGEST_DAMPING:
@@ -206,14 +206,8 @@ def _sweep(series, fits, max_iter, used=None, curvature='newton', sandwich=False
     def fit(part):
         objective, solution = _solve_part(series, fits, part, max_iter, curvature)
         arrow = _Arrow(series.limits(part), series.shared, objective, solution, sandwich)
-        if not arrow.positive.all():
-            # Not at a minimum of its own: the expected information always is.
-            bad = np.flatnonzero(~arrow.positive)
-            solution.information[:, :, bad] = objective.evaluate(
-                solution.params[:, bad], bad, 'fisher')[2]
-            arrow = _Arrow(series.limits(part), series.shared, objective, solution, sandwich)
         response[:, :, part] = arrow.response
-        return arrow.profile(np.isfinite(arrow.value) if used is None else used[part])
+        return arrow.profile(solution.converged if used is None else used[part])
 
     value, gradient, information, meat = (
         sum(terms) for terms in zip(*series.run(fit, series.parts), strict=True))
@@ -242,29 +236,29 @@ class _Arrow:
     def __init__(self, limits, shared, objective, solution, with_scores):
         rows = np.arange(solution.params.shape[1])
         free, own = limits.free, limits.take(rows)
-        self.value = solution.half_deviance.copy()
-        self._gradient = solution.gradient
-        self._information = solution.information
         self._free, self._shared = free, shared
-        gradient = solution.gradient[free]
-        block = solution.information[np.ix_(free, free)]
-        solver.add_priors(solution.params[free], self.value, gradient, block, own)
-        pinned = solver.active_bounds(solution.params[free], gradient, own)
-        self._own_gradient, block = solver.pin(gradient, block, pinned)
-        inverse, self.positive = solver.invert(block)
-        self.inverse = np.where(pinned[:, None] | pinned, 0.0, inverse)
-        self.coupling = np.where(pinned[:, None], 0.0, self._information[np.ix_(free, shared)])
-        self.response = np.einsum('ikm,ksm->ism', self.inverse, self.coupling)
+        self._solution = solution
+        self.value = solution.half_deviance.copy()
+        solver.add_prior_values(solution.params[free], self.value, own)
+        self.inverse = solution.own_inverse
+        self.positive = np.isfinite(self.inverse).all(axis=(0, 1))
+        self.response = self.coupling = np.zeros((len(free), 0, len(rows)))
+        if len(shared):
+            held = np.einsum('iim->im', self.inverse) == 0.0
+            self.coupling = np.where(held[:, None], 0.0,
+                                     solution.information[np.ix_(free, shared)])
+            self.response = np.einsum('ikm,ksm->ism', self.inverse, self.coupling)
         self._score = (objective.evaluate(solution.params, rows, 'score')[2] if with_scores
                        else None)
 
     def profile(self, used):
         """Return value, gradient, Schur complement and its meat, summed over ``used``."""
         s = self._shared
-        if not np.isfinite(self.value[used]).all():
+        if not (np.isfinite(self.value) & self.positive)[used].all():
             return np.inf, np.zeros((len(s), 1)), *np.zeros((2, len(s), len(s), 1))
-        gradient = self._gradient[s] - np.einsum('lsm,lm->sm', self.response, self._own_gradient)
-        schur = self._information[np.ix_(s, s)] - np.einsum(
+        gradient = self._solution.gradient[s] - np.einsum(
+            'lsm,lm->sm', self.response, self._solution.own_gradient)
+        schur = self._solution.information[np.ix_(s, s)] - np.einsum(
             'ksm,ktm->stm', self.coupling, self.response)
         meat = schur if self._score is None else self._shared_meat()
         return (self.value[used].sum(), gradient[:, used].sum(axis=1, keepdims=True),
@@ -272,7 +266,7 @@ class _Arrow:
                 meat[:, :, used].sum(axis=2, keepdims=True))
 
     def _shared_meat(self):
-        """Return the outer product of each stamp's score of the shared parameters, (s, s, m)."""
+        """Return the variance of each stamp's score of the shared parameters, (s, s, m)."""
         free, s = self._free, self._shared
         cross = np.einsum('lsm,ltm->stm', self.response, self._score[np.ix_(free, s)])
         return (self._score[np.ix_(s, s)] - cross - cross.transpose(1, 0, 2)
@@ -302,7 +296,7 @@ class _Arrow:
 
     def _sandwiched(self, shared_inverse):
         """
-        Return A^-1 K A^-1, (l, l, m), with K the outer products of the scores.
+        Return A^-1 K A^-1, (l, l, m), with K the variance of the scores.
 
         A stamp's own scores also have a share in the shared estimate, which
         takes a part of them away.

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', 'Solution', 'active_bounds', 'add_priors',
-           'cholesky', 'next_damping', 'invert', 'newton_step', 'pin', 'solve',
-           'solve_cholesky']
+__all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', 'Solution', 'active_bounds', 'add_prior_values', 'add_priors',
+           'cholesky', 'next_damping', 'invert', 'newton_step', 'pin', 'solve']
 
 # Expected distance to the minimum, 0.5 g H^-1 g, at which a fit has
 # converged: every parameter within 1.5e-3 of its standard error.
@@ -70,8 +69,15 @@ class Solution:
     ----------
     params : ndarray, shape (p, n)
         Parameters.
-    half_deviance, gradient, information : ndarray, (n,), (p, n), (p, p, n)
-        What the objective says there, without priors.
+    half_deviance : ndarray, shape (n,)
+        Without the priors' share.
+    gradient, information : ndarray, shape (p, n), (p, p, n)
+        Derivatives of the same.
+    own_gradient : ndarray, shape (q, n)
+        Of the free parameters, priors in; zero for those at a bound.
+    own_inverse : ndarray, shape (q, q, n)
+        Their inverse information, priors in; zero for those at a bound, NaN
+        where it is singular.
     edm : ndarray, shape (n,)
         Expected distance to the minimum there, bounds and priors respected.
     n_iter : ndarray of int, shape (n,)
@@ -84,6 +90,8 @@ class Solution:
     half_deviance: np.ndarray
     gradient: np.ndarray
     information: np.ndarray
+    own_gradient: np.ndarray
+    own_inverse: np.ndarray
     edm: np.ndarray
     n_iter: np.ndarray
     converged: np.ndarray
@@ -119,12 +127,12 @@ def cholesky(matrix):
     return factor, positive
 
 
-def _forward(factor, rhs):
-    """Solve ``factor y = rhs`` for ``rhs`` (p, m)."""
+def _forward(factor, rhs, first=0):
+    """Solve ``factor y = rhs`` for ``rhs`` (p, m) that is zero before row ``first``."""
     y = np.array(rhs)
-    for j in range(len(y)):
-        if j:
-            y[j] -= np.einsum('km,km->m', factor[j, :j], y[:j])
+    for j in range(first, len(y)):
+        if j > first:
+            y[j] -= np.einsum('km,km->m', factor[j, first:j], y[first:j])
         y[j] /= factor[j, j]
     return y
 
@@ -137,11 +145,6 @@ def _backward(factor, y):
             x[j] -= np.einsum('km,km->m', factor[j + 1:, j], x[j + 1:])
         x[j] /= factor[j, j]
     return x
-
-
-def solve_cholesky(factor, rhs):
-    """Solve for ``rhs`` (p, m) with the factors (p, p, m) of `cholesky`."""
-    return _backward(factor, _forward(factor, rhs))
 
 
 def invert(matrix):
@@ -166,7 +169,7 @@ def invert(matrix):
     for j in range(p):
         unit = np.zeros((p, m))
         unit[j] = 1.0
-        inverse[:, j] = solve_cholesky(factor, unit)
+        inverse[:, j] = _backward(factor, _forward(factor, unit, first=j))
     inverse *= scale[:, None] * scale
     inverse[:, :, ~positive] = np.nan
     return inverse, positive
@@ -179,15 +182,20 @@ def _scale(matrix):
     return 1.0 / np.sqrt(np.where(good, diagonal, 1.0))
 
 
+def add_prior_values(params, value, limits):
+    """Add the Gaussian priors of ``params`` (q, m) to half the deviance (m,), in place."""
+    if limits.prior_precision.any():
+        offset = params - limits.prior_mean
+        value += 0.5 * (limits.prior_precision * offset * offset).sum(axis=0)
+
+
 def add_priors(params, value, gradient, information, limits):
     """Add Gaussian priors to half the deviance and its derivatives, in place."""
     precision = limits.prior_precision
     if not precision.any():
         return
-    offset = params - limits.prior_mean
-    pull = precision * offset
-    value += 0.5 * (pull * offset).sum(axis=0)
-    gradient += pull
+    add_prior_values(params, value, limits)
+    gradient += precision * (params - limits.prior_mean)
     index = np.arange(len(params))
     information[index, index] += precision
 
@@ -338,7 +346,7 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
     constraints : Constraints
     max_iter : int
         Largest number of evaluations of a fit.
-    curvature : {'fisher', 'newton'}
+    curvature : {'fisher', 'observed', 'newton'}
         Which information to return.
 
     Returns
@@ -346,11 +354,12 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
     Solution
     """
     rows = np.arange(start.shape[1])
+    limits = constraints.take(rows)
     with np.errstate(all='ignore'):
         params, n_iter = _descend(objective, start, rows, constraints, max_iter, True)
         state = objective.evaluate(params, rows, curvature)
-        edm = _distance(params, state, constraints.take(rows))
-        late = rows[~(edm < EDM_TOLERANCE)]
+        own = _own_block(params, state, limits)
+        late = rows[~(own[2] < EDM_TOLERANCE)]
         if len(late):
             params[:, late], more = _descend(objective, params[:, late], late, constraints,
                                              max_iter, False)
@@ -358,20 +367,25 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
             for old, new in zip(state, objective.evaluate(params[:, late], late, curvature),
                                 strict=True):
                 old[..., late] = new
-            edm = _distance(params, state, constraints.take(rows))
-        converged = (edm < EDM_TOLERANCE) & objective.is_valid(params) & np.isfinite(state[0])
-    return Solution(params, *state, edm, n_iter + 1, converged)
+            own = _own_block(params, state, limits)
+        converged = ((own[2] < EDM_TOLERANCE) & objective.is_valid(params)
+                     & np.isfinite(state[0]))
+    return Solution(params, *state, *own, n_iter + 1, converged)
 
 
-def _distance(params, state, limits):
-    """Return the expected distance (n,) of a final state; NaN where singular."""
+def _own_block(params, state, limits):
+    """Return gradient (q, n), inverse information (q, q, n) and distance (n,) at the end."""
     free = limits.free
     _, gradient, information = state
     gradient, information = gradient[free], information[np.ix_(free, free)]
     add_priors(params[free], np.zeros(params.shape[1]), gradient, information, limits)
     pinned = active_bounds(params[free], gradient, limits)
-    _, edm, good = newton_step(*pin(gradient, information, pinned), np.zeros(params.shape[1]))
-    return np.where(good, edm, np.nan)
+    gradient, information = pin(gradient, information, pinned)
+    inverse, _ = invert(information)
+    if pinned.any():
+        inverse[pinned[:, None] | pinned] = 0.0
+    half = np.einsum('ikm,km->im', inverse, gradient)
+    return gradient, inverse, 0.5 * np.einsum('im,im->m', gradient, half)
 
 
 def _descend(objective, start, rows, constraints, max_iter, predict):

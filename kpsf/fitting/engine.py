@@ -71,8 +71,9 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
 
     def attempt(likelihood, params, n_evaluations, exact=False):
         """Solve with a limited number of evaluations."""
+        # The solver goes on once more, with as many, where a fit has not converged.
         return solve(_Objective(likelihood, constraints, exact), params, constraints,
-                     max(n_evaluations, 1))
+                     max(n_evaluations // 2, 1))
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]

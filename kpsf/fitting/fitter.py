@@ -20,6 +20,7 @@ from .._kernels.solver import Constraints
 from .._validation import (
     as_float_array,
     require_choice,
+    require_finite,
     require_known_names,
     require_not_negative,
     require_positive_integer,
@@ -117,7 +118,7 @@ class PoissonLikelihoodFitter(Fitter):
     >>> fitter = PoissonLikelihoodFitter(background='fit', calc_uncertainties=True)
     >>> fitted = fitter(line, x, counts)
     >>> print(f'{fitted.mean.value:.2f} +- {fitted.stds["mean"]:.2f}')
-    24.44 +- 0.59
+    24.74 +- 0.57
     """
 
     supported_constraints = ['fixed', 'tied', 'bounds']
@@ -349,7 +350,10 @@ def _check_background(background):
     _refuse_units(background, 'background')
     background = as_float_array(background, 'background')
     require_not_negative(background, 'background', 'pass the level that was subtracted')
-    return background.copy() if background.ndim else float(background)
+    if background.ndim:
+        return background.copy()
+    require_finite(background, 'background', "pass a number, an array, a function or 'fit'")
+    return float(background)
 
 
 def _check_number(value, name, positive):

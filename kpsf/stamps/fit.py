@@ -62,9 +62,10 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Name to (mean, stddev) of a Gaussian prior; numbers or one per
         stamp. Errors are posterior errors then.
     covariance : {'fisher', 'observed', 'sandwich'}
-        Inverse expected information; inverse observed information (with
-        the model's second derivatives where the kernel has them); or the
-        sandwich [2]_, right under a wrong PSF.
+        Inverse expected information; inverse observed information; or the
+        sandwich [2]_ of the observed information and the scores' variance,
+        with the counts as their own variance. It is the scatter that photon
+        noise causes even under a wrong PSF.
     max_iter : int
         Largest number of evaluations of a fit.
     n_threads : int, optional
