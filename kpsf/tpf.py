@@ -579,7 +579,8 @@ def _meta(file, column):
     magnitude = file.keyword(magnitude_key)
     known = {name: file.keyword(key, kind=kind) for name, key, kind in META_KEYWORDS}
     return {'filename': file.name, 'is_cutout': file.is_cutout, **known,
-            'target_id': file.keyword(id_key, kind=int), # Cutouts, being of a position, have a zero there.
+            'target_id': file.keyword(id_key, kind=int),
+            # Cutouts, being of a position, have a zero there.
             'magnitude': None if file.is_cutout and magnitude == 0 else magnitude,
             'n_reads': file.keyword('NREADOUT', 'NUM_FRM', kind=int),
             'read_noise': file.keyword(f'READNOI{suffix}'),

@@ -70,8 +70,9 @@ class BroadcastLikelihood:
         Sum half the deviance and its derivatives over the pixels.
 
         As `GaussianLikelihood.evaluate`, but without second derivatives of
-        the function: ``'newton'`` gives the expected information, and
-        ``'observed'`` costs two more evaluations per parameter.
+        the function: ``'newton'`` is exact for the background alone, on
+        which the mean depends linearly, and ``'observed'`` costs two more
+        evaluations per parameter.
         """
         if curvature == 'observed':
             return self._evaluate_observed(params, rows)
@@ -111,17 +112,24 @@ class BroadcastLikelihood:
         psf, mean = self.mean(params, rows)
         half_deviance, slope, weight = continued_terms(
             self.counts[rows], mean, self._floor[rows])
+        observed = weight * (1.0 - slope)           # counts / mean^2
         if curvature == 'score':
-            weight = weight * (1.0 - slope)         # counts / mean^2
+            weight = observed
         if self.weights is not None:
             used = self.weights[rows]
-            half_deviance, slope, weight = (
-                np.where(used > 0, term, 0.0) for term in (half_deviance, slope, weight))
+            half_deviance, slope, weight, observed = (
+                np.where(used > 0, term, 0.0)
+                for term in (half_deviance, slope, weight, observed))
         jacobian = self._jacobian(params[:-1], rows, psf)
         gradient = np.matmul(jacobian, slope[:, :, None])[:, :, 0]
         information = np.matmul(jacobian * weight[:, None], jacobian.transpose(0, 2, 1))
         if curvature != 'score':
             self._remember_errors(information, rows)
+        if curvature == 'newton':
+            # Expected curvatures of a background near zero grow without limit,
+            # and would take any slope for a small distance.
+            information[:, -1] = information[:, :, -1] = np.matmul(
+                jacobian, observed[:, :, None])[:, :, 0]
         return half_deviance.sum(axis=1), gradient.T, information.transpose(1, 2, 0)
 
     def _jacobian(self, params, rows, psf):

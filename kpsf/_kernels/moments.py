@@ -120,8 +120,9 @@ def _weighted_moments(data, shape, x_0, y_0):
     x_offset = dx + _WEIGHT * (c * dx - b * dy) / det
     y_offset = dy + _WEIGHT * (a * dy - b * dx) / det
     whole = (a + _WEIGHT) * (c + _WEIGHT) - b * b
-    flux = np.where(total > 0, total, 1.0) * np.sqrt(whole / det) * np.exp(
-        _WEIGHT * (x_offset * dx + y_offset * dy))
+    # Further out than a star could pull the moments, it is noise that pulls.
+    loss = np.minimum(_WEIGHT * (x_offset * dx + y_offset * dy), 1.0)
+    flux = np.where(total > 0, total, 1.0) * np.sqrt(whole / det) * np.exp(loss)
     return np.array([flux, np.clip(x_0 + x_offset, 0, nx - 1),
                      np.clip(y_0 + y_offset, 0, ny - 1), a, b, c])
 

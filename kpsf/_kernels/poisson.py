@@ -64,7 +64,7 @@ def continued_terms(counts, mean, floor):
     below = mean < held
     if below.any():
         step = np.where(below, mean - held, 0.0)
-        bend = inverse * (1.0 + counts * inverse)
+        bend = inverse * (1.0 + np.maximum(counts, 0.0) * inverse)
         half_deviance += step * (slope + 0.5 * step * bend)
         slope += step * bend
     return half_deviance, slope, inverse

@@ -78,6 +78,7 @@ class Fits:
         Expected distance to the minimum; that of the shared parameters is
         added.
     n_iter : ndarray of int, shape (n,)
+        Evaluations, summed over the steps of the shared parameters.
     converged : ndarray of bool, shape (n,)
     covariance : ndarray, shape (n, q (q + 1) / 2)
         Lower triangles of the covariance of each stamp's own parameters,
@@ -179,13 +180,14 @@ def _fit_shared(series, fits, max_iter, curvature, sandwich):
     profile = _sweep(series, fits, max_iter)
     used = fits.converged.copy()
     for _ in range(max_iter):
-        step, distance, good = _shared_step(series, fits, profile, limits, damping)
-        if distance < 0.1 * solver.EDM_TOLERANCE or damping[0] > solver.LARGEST_DAMPING:
+        step, distance = _shared_step(series, fits, profile, limits, damping)
+        near = distance < 0.1 * solver.EDM_TOLERANCE and damping[0] <= solver.FIRST_DAMPING
+        if near or damping[0] > solver.LARGEST_DAMPING:
             break
         before = fits.params.copy()
         _move(series, fits, profile, step, limits)
         trial = _sweep(series, fits, max_iter, used)
-        better = np.array([good and trial.value
+        better = np.array([np.isfinite(distance) and trial.value
                            <= profile.value + 1e-12 * (1 + abs(profile.value))])
         damping = solver.next_damping(damping, better)
         if better[0]:
@@ -193,9 +195,17 @@ def _fit_shared(series, fits, max_iter, curvature, sandwich):
         else:
             fits.params[:] = before
     final = _sweep(series, fits, max_iter, used, curvature, sandwich)
-    inverse = solver.invert(final.information)[0][:, :, 0]
-    covariance = inverse @ final.meat[:, :, 0] @ inverse if sandwich else inverse
-    return distance, (covariance, inverse)
+    return distance, _head(series, fits, final, limits, sandwich)
+
+
+def _head(series, fits, profile, limits, sandwich):
+    """Return covariance and inverse information of the shared parameters, two (s, s)."""
+    pinned = solver.active_bounds(fits.params[series.shared][:, :1], profile.gradient, limits)
+    _, information = solver.pin(profile.gradient, profile.information, pinned)
+    with np.errstate(all='ignore'):
+        inverse = solver.invert(information)[0]
+    inverse = np.where(pinned[:, None] | pinned, 0.0, inverse)[:, :, 0]
+    return inverse @ profile.meat[:, :, 0] @ inverse if sandwich else inverse, inverse
 
 
 def _sweep(series, fits, max_iter, used=None, curvature='newton', sandwich=False):
@@ -254,16 +264,18 @@ class _Arrow:
     def profile(self, used):
         """Return value, gradient, Schur complement and its meat, summed over ``used``."""
         s = self._shared
-        if not (np.isfinite(self.value) & self.positive)[used].all():
+        if not np.isfinite(self.value[used]).all():
             return np.inf, np.zeros((len(s), 1)), *np.zeros((2, len(s), len(s), 1))
+        # A stamp whose own curvature is of no use still has its say in the value.
+        clear = used & self.positive
         gradient = self._solution.gradient[s] - np.einsum(
             'lsm,lm->sm', self.response, self._solution.own_gradient)
         schur = self._solution.information[np.ix_(s, s)] - np.einsum(
             'ksm,ktm->stm', self.coupling, self.response)
         meat = schur if self._score is None else self._shared_meat()
-        return (self.value[used].sum(), gradient[:, used].sum(axis=1, keepdims=True),
-                schur[:, :, used].sum(axis=2, keepdims=True),
-                meat[:, :, used].sum(axis=2, keepdims=True))
+        return (self.value[used].sum(), gradient[:, clear].sum(axis=1, keepdims=True),
+                schur[:, :, clear].sum(axis=2, keepdims=True),
+                meat[:, :, clear].sum(axis=2, keepdims=True))
 
     def _shared_meat(self):
         """Return the variance of each stamp's score of the shared parameters, (s, s, m)."""
@@ -312,12 +324,13 @@ class _Arrow:
 
 
 def _shared_step(series, fits, profile, limits, damping):
-    """Return the step (s,) of the shared parameters, its distance, and if it exists."""
+    """Return the step (s,) of the shared parameters and its distance, infinite if there is none."""
     shared = fits.params[series.shared][:, :1]
     pinned = solver.active_bounds(shared, profile.gradient, limits)
-    step, distance, good = solver.newton_step(
-        *solver.pin(profile.gradient, profile.information, pinned), damping)
-    return np.where(good, step, 0.0)[:, 0], float(distance[0]) if good[0] else np.inf, good[0]
+    with np.errstate(all='ignore'):
+        step, distance, good = solver.newton_step(
+            *solver.pin(profile.gradient, profile.information, pinned), damping)
+    return (step[:, 0], float(distance[0])) if good[0] else (np.zeros(len(step)), np.inf)
 
 
 def _move(series, fits, profile, step, limits):

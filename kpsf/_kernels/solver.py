@@ -22,6 +22,8 @@ __all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', '
 EDM_TOLERANCE = 1e-6
 FIRST_DAMPING = 1e-3
 LARGEST_DAMPING = 1e12
+# Added to the scaled diagonal of a singular matrix.
+_RIDGE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -268,17 +270,22 @@ class _Batch:
         """Return step (q, m), expected distance (m,) of the running fits."""
         limits = self.constraints.take(self.rows)
         pinned = active_bounds(self.params[self.constraints.free], self.gradient, limits)
-        step, edm, good = newton_step(
-            *pin(self.gradient, self.information, pinned), self.damping)
+        step, edm, good = self._step(pinned)
         if not good.all():
             self._use_expected_information(np.flatnonzero(~good))
-            step, edm, good = newton_step(
-                *pin(self.gradient, self.information, pinned), self.damping)
-            # Singular even so (a parameter that nothing depends on): damp.
+            step, edm, good = self._step(pinned)
+        if not good.all():
+            # Singular even so: nothing depends on a parameter, at least here.
             self.damping = np.where(good, self.damping, next_damping(self.damping, good))
+            step, edm, good = self._step(pinned)
             step[:, ~good] = 0.0
             edm[~good] = np.inf
+            self.damping[~good] = np.inf
         return step, edm
+
+    def _step(self, pinned):
+        """Return what `newton_step` does with the ``pinned`` (q, m) parameters at rest."""
+        return newton_step(*pin(self.gradient, self.information, pinned), self.damping)
 
     def _use_expected_information(self, bad):
         """Replace an observed information that is not positive definite."""
@@ -355,22 +362,24 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
     """
     rows = np.arange(start.shape[1])
     limits = constraints.take(rows)
+    budget = np.full(len(rows), max(max_iter - 1, 1))
     with np.errstate(all='ignore'):
-        params, n_iter = _descend(objective, start, rows, constraints, max_iter, True)
+        params, n_iter = _descend(objective, start, rows, constraints, budget, True)
         state = objective.evaluate(params, rows, curvature)
         own = _own_block(params, state, limits)
-        late = rows[~(own[2] < EDM_TOLERANCE)]
+        n_iter += 1
+        late = rows[~(own[2] < EDM_TOLERANCE) & (n_iter < max_iter - 1)]
         if len(late):
             params[:, late], more = _descend(objective, params[:, late], late, constraints,
-                                             max_iter, False)
-            n_iter[late] += more
+                                             max_iter - 1 - n_iter[late], False)
+            n_iter[late] += more + 1
             for old, new in zip(state, objective.evaluate(params[:, late], late, curvature),
                                 strict=True):
                 old[..., late] = new
             own = _own_block(params, state, limits)
         converged = ((own[2] < EDM_TOLERANCE) & objective.is_valid(params)
                      & np.isfinite(state[0]))
-    return Solution(params, *state, *own, n_iter + 1, converged)
+    return Solution(params, *state, *own, n_iter, converged)
 
 
 def _own_block(params, state, limits):
@@ -381,34 +390,40 @@ def _own_block(params, state, limits):
     add_priors(params[free], np.zeros(params.shape[1]), gradient, information, limits)
     pinned = active_bounds(params[free], gradient, limits)
     gradient, information = pin(gradient, information, pinned)
-    inverse, _ = invert(information)
+    inverse, positive = invert(information)
     if pinned.any():
         inverse[pinned[:, None] | pinned] = 0.0
     half = np.einsum('ikm,km->im', inverse, gradient)
-    return gradient, inverse, 0.5 * np.einsum('im,im->m', gradient, half)
+    edm = 0.5 * np.einsum('im,im->m', gradient, half)
+    if not positive.all():
+        # A parameter that nothing depends on is no reason to distrust the others.
+        edm[~positive] = newton_step(gradient[:, ~positive], information[:, :, ~positive],
+                                     np.full(np.count_nonzero(~positive), _RIDGE))[1]
+    return gradient, inverse, edm
 
 
-def _descend(objective, start, rows, constraints, max_iter, predict):
+def _descend(objective, start, rows, constraints, budget, predict):
     """
     Return parameters (p, m) after the last step, and the evaluations (m,).
 
     A fit ends below the tolerance, or, with ``predict``, where its next
-    step is predicted to lead far below it.
+    step is predicted to lead far below it, or after ``budget`` (m,)
+    evaluations.
     """
     params = np.array(start)
-    n_iter = np.full(len(rows), max_iter)
+    n_iter = np.zeros(len(rows), dtype=int)
     place = np.arange(len(rows))
     if not len(rows):
         return params, n_iter
     batch = _Batch(objective, params, rows, constraints)
-    for iteration in range(1, max_iter + 1):
+    for iteration in range(1, budget.max() + 1):
         step, distance = batch.steps()
         trial = batch.moved(step)
         done = (distance < EDM_TOLERANCE) & (batch.damping <= FIRST_DAMPING)
         if predict:
             done |= batch.distance_after(distance) < 0.01 * EDM_TOLERANCE
         stuck = (batch.damping > LARGEST_DAMPING) | ~np.isfinite(batch.value)
-        last = done | stuck | (iteration == max_iter)
+        last = done | stuck | (iteration >= budget[place])
         if last.any():
             params[:, place[last]] = np.where(done, trial, batch.params)[:, last]
             n_iter[place[last]] = iteration

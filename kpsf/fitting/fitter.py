@@ -37,6 +37,9 @@ _ROUNDING = 1e-12
 # A pixel that lies below zero by more standard deviations of the read noise is not noisy:
 # something was subtracted from it.
 _DEEPEST = 8.0
+# Background of all pixels together that counts as none: a thousandth of the smallest error that
+# a background can have. At exactly 0 the information of an empty pixel would be infinite.
+_NO_BACKGROUND = 1e-3
 
 
 class PoissonLikelihoodFitter(Fitter):
@@ -62,8 +65,7 @@ class PoissonLikelihoodFitter(Fitter):
         Electrons per unit of the data. For rates this is the exposure time.
     read_noise : float, optional
         Standard deviation of the read noise in electrons. Its square is
-        added to counts and mean (a shifted Poisson distribution); counts
-        that remain negative after that are taken as 0.
+        added to counts and mean (a shifted Poisson distribution).
     priors : dict, optional
         Gaussian priors ``{name: (mean, stddev)}`` of parameters, or of
         ``'background'`` when it is fitted; in the units of the parameters
@@ -71,7 +73,8 @@ class PoissonLikelihoodFitter(Fitter):
         parameters have no effect.
     covariance : {'fisher', 'observed', 'sandwich'}, optional
         Inverse of the expected information, of the observed information, or
-        the covariance that holds when the model is not quite right.
+        the photon noise propagated through the fit, which also holds when
+        the model is not quite right.
     calc_uncertainties : bool, optional
         Whether to set ``cov_matrix`` and ``stds`` on the fitted model.
 
@@ -177,8 +180,6 @@ class PoissonLikelihoodFitter(Fitter):
         filter_non_finite : bool, optional
             Whether to leave out data that are not finite, instead of
             raising. Data without weight may always be NaN.
-        equivalencies : list, optional
-            Equivalencies for data with units.
         inplace : bool, optional
             Whether to change the given model instead of a copy.
 
@@ -195,6 +196,10 @@ class PoissonLikelihoodFitter(Fitter):
             the data; or if the model cannot be fitted.
         astropy.modeling.fitting.NonFiniteValueError
             If data that count are NaN or infinite.
+
+        Notes
+        -----
+        Data may be quantities; ``equivalencies=`` is then accepted as well.
         """
         model = _validate_model(model, self.supported_constraints, copy=not inplace)
         check_model(model, z is not None)
@@ -215,7 +220,7 @@ class PoissonLikelihoodFitter(Fitter):
         """Fit in place and return the new fit_info."""
         counts, offset = self._electrons(pixels)
         mean = ModelMean(model, pixels.inputs, counts, self.gain, estimate_jacobian)
-        constraints = self._constraints(model, mean)
+        constraints = self._constraints(model, mean, counts.size)
         _check_number_of_pixels(counts.size, constraints)
         start = np.append(mean.start, self._starting_background(mean, counts - offset))
         likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
@@ -225,9 +230,8 @@ class PoissonLikelihoodFitter(Fitter):
         if not info['success']:
             warnings.warn(f'The fit may be unsuccessful; check: {info["message"]}',
                           AstropyUserWarning)
-        if self.calc_uncertainties and info['param_cov'] is not None:
-            model.cov_matrix = Covariance(info['param_cov'], mean.names)
-            model.stds = StandardDeviations(info['param_cov'], mean.names)
+        if self.calc_uncertainties:
+            _store_uncertainties(model, info['param_cov'], mean.names)
         return info
 
     @property
@@ -244,9 +248,9 @@ class PoissonLikelihoodFitter(Fitter):
         _check_counts(counts, self.read_noise, has_background=np.any(background))
         shift = self.read_noise**2
         offset = np.broadcast_to(self.gain * background + shift, counts.shape)
-        return np.maximum(counts + shift, 0.0), offset
+        return counts + shift, offset
 
-    def _constraints(self, model, mean):
+    def _constraints(self, model, mean, n_pixels):
         """Return bounds and priors of the free parameters and, last, the background."""
         names = [*mean.names, 'background'] if self._fits_background else mean.names
         require_known_names(self.priors, (*model.param_names, *names[len(mean.names):]), 'priors')
@@ -259,8 +263,8 @@ class PoissonLikelihoodFitter(Fitter):
             elif model.tied[name]:
                 raise ValueError(f'A prior must be on a parameter of its own, but {name} is tied: '
                                  'put the prior on the parameters that it follows.')
-        lower, upper = (np.append(bound, last)[:, np.newaxis]
-                        for bound, last in ((mean.lower, 0.0), (mean.upper, np.inf)))
+        lower = np.append(mean.lower, _NO_BACKGROUND / n_pixels)[:, np.newaxis]
+        upper = np.append(mean.upper, np.inf)[:, np.newaxis]
         return Constraints(np.arange(len(names)), lower, upper, center, precision)
 
     def _starting_background(self, mean, counts):
@@ -269,8 +273,7 @@ class PoissonLikelihoodFitter(Fitter):
             return 0.0
         model = mean(mean.start[:, np.newaxis])[0]
         outside = (counts - model)[model <= np.median(model)]
-        # Never 0, where an empty pixel has no curvature.
-        return max(np.median(outside), 0.01 * counts.mean(), 1e-6)
+        return max(np.median(outside), 0.01 * counts.mean(), 1.0 / counts.size)
 
     def _describe(self, likelihood, solution, constraints):
         """Return fit_info of a solution, without the residuals."""
@@ -281,6 +284,8 @@ class PoissonLikelihoodFitter(Fitter):
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
         cstat, gof_z = goodness(likelihood, params, len(constraints.free))
         status, message = _judge(solution, known)
+        background = float(params[-1, 0]) if self._fits_background else np.nan
+        background *= background > constraints.lower[-1, 0]
         return OptimizeResult(
             x=params[:-1, 0].copy(),
             param_cov=covariance[:n_params, :n_params] if known else None,
@@ -292,7 +297,7 @@ class PoissonLikelihoodFitter(Fitter):
             cstat=cstat,
             gof_z=gof_z,
             edm=float(solution.edm[0]),
-            background=float(params[-1, 0]) / self.gain if self._fits_background else np.nan,
+            background=background / self.gain,
             background_err=float(np.sqrt(variance)) / self.gain,
         )
 
@@ -302,6 +307,14 @@ class PoissonLikelihoodFitter(Fitter):
         residuals = np.zeros(pixels.used.size)
         residuals[pixels.used] = pixels.weights * (model - pixels.values)
         return residuals
+
+
+def _store_uncertainties(model, covariance, names):
+    """Give the model its covariance; NaN, and stds of None, where there is none."""
+    if covariance is None:
+        covariance = np.full((len(names), len(names)), np.nan)
+    model.cov_matrix = Covariance(covariance, names)
+    model.stds = StandardDeviations(covariance, names)
 
 
 def _judge(solution, has_covariance):

@@ -124,7 +124,7 @@ class ModelMean:
         """Return d parameters / d free parameters, shape (q, n_parameters)."""
         slopes = []
         for j in range(len(values)):
-            low, high = self._around(values, j, _FIRST_STEP * max(abs(values[j]), 1.0))
+            low, high = self._around(values, j, _FIRST_STEP * (abs(values[j]) or 1.0))
             slopes.append((self._expand(high) - self._expand(low)) / (high[j] - low[j]))
         return np.array(slopes).reshape(len(values), self._all.size)
 

@@ -61,15 +61,17 @@ def select_pixels(x, y, z, weights, filter_non_finite):
     n_bad = np.count_nonzero(used & ~finite)
     if n_bad and not filter_non_finite:
         raise NonFiniteValueError(
-            f'Data and coordinates must be finite, but {n_bad} of {data.size} pixels are not: '
-            'give these pixels weight 0, or pass filter_non_finite=True.')
-    if n_bad:
+            'Objective function has encountered a non-finite value: data and coordinates must be '
+            f'finite, but {n_bad} of {data.size} pixels are not; give these pixels weight 0, or '
+            'pass filter_non_finite=True.')
+    if filter_non_finite and not np.all(finite & np.ravel(np.isfinite(scale))):
         warnings.warn('Non-Finite input data has been removed by the fitter.',
                       AstropyUserWarning)
     used &= finite
     if not used.any():
-        raise ValueError(f'A fit needs data, but of {data.size} pixels none is finite and has a '
-                         'weight > 0: check the data and the weights.')
+        raise ValueError('All input data or weights are non-finite or weights are not > 0, but '
+                         f'at least one of the {data.size} pixels must count: check the data and '
+                         'the weights.')
     if not used.all():
         inputs = [array.ravel()[used] for array in inputs]
     return Pixels(tuple(inputs), data.ravel()[used], scale.ravel()[used], used, data.shape)

@@ -1,12 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The arguments of `fit_stamps`, checked once and turned into a `Problem`."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from astropy.modeling import Model
 
 from .._kernels.solver import Constraints
 from .._validation import as_float_array, require_finite, require_known_names
-from .model_functions import stamp_functions
+from .model_functions import StampModel
 from .problem import Problem, is_gaussian_model
 
 __all__ = ['check_init', 'pose_problem']
@@ -26,7 +28,7 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
     TypeError, ValueError
         As documented there.
     """
-    counts = _check_counts(counts)
+    counts, mask = _check_counts(counts, mask)
     _check_model(model)
     fit_background, offset = _check_background(background, known_background, counts.shape)
     read_variance = per_pixel(read_variance, 'read_variance', counts.shape)
@@ -34,7 +36,7 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
         raise ValueError('read_variance must be >= 0, but its minimum is '
                          f'{read_variance.min():.6g}: pass the square of the read noise in '
                          'electrons.')
-    used = _check_mask(counts, mask)
+    used = _used_pixels(counts, mask)
     _check_negative(counts, used, read_variance)
 
     names = (*model.param_names, *(['background'] if fit_background else []))
@@ -45,32 +47,43 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
                          f'{counts.shape[1]} x {counts.shape[2]} pixels cannot determine '
                          f'{len(own)}: fix or share some of {", ".join(names)}, or pass larger '
                          'stamps.')
-    lower, upper = _limits(model, names, bounds, offset, len(counts))
-    prior_mean, prior_precision = _priors(model, names, priors, len(counts))
+    bounds = _as_dict(bounds, names, shared, 'bounds')
+    priors = _as_dict(priors, names, shared, 'priors')
+    lower, upper = _limits(model, bounds, _least_background(offset, used), len(counts))
+    prior_mean, prior_precision = _priors(model, priors, len(counts))
     gaussian = is_gaussian_model(model)
     values = [float(np.ravel(getattr(model, name).value)[0]) for name in model.param_names]
     return Problem(
         counts=counts, used=used, model=model,
-        functions=None if gaussian else stamp_functions(model, counts.shape[1:]),
+        stamp_model=None if gaussian else StampModel(model, counts.shape[1:]),
         fixed_values=np.array([*values, 0.0]), offset=offset, read_variance=read_variance,
         constraints=Constraints(own, lower, upper, prior_mean, prior_precision),
         shared=shared, rows=_usable_rows(counts, used, len(own)))
 
 
-def _check_counts(counts):
-    """Return the counts as they are, a real array of stamps."""
+def _check_counts(counts, mask):
+    """Return the counts as they are, a real array of stamps, and the mask with theirs in."""
     if hasattr(counts, 'unit'):
         raise TypeError(f'counts must be a plain array in electrons, but it has the unit '
                         f'{counts.unit}: convert rates with NoiseModel.to_electrons and pass '
                         'the values.')
-    counts = np.asarray(counts)
+    own_mask = np.ma.getmaskarray(counts) if np.ma.is_masked(counts) else None
+    counts = np.asarray(np.ma.getdata(counts))
     if counts.dtype.kind not in 'iuf':
         raise TypeError(f'counts must be real numbers, but their type is {counts.dtype}: '
                         'convert them first.')
     if counts.ndim != 3 or counts.size == 0:
         raise ValueError('counts must have the shape (n_stamps, ny, nx), none of them 0, but it '
                          f'is {counts.shape}: for one stamp pass counts[np.newaxis].')
-    return counts
+    if mask is not None:
+        mask = np.asarray(mask)
+        if mask.dtype != bool or mask.shape not in (counts.shape, counts.shape[1:]):
+            raise ValueError(f'mask must be boolean with the shape {counts.shape[1:]} or '
+                             f'{counts.shape} of the stamps, True for pixels to leave out, but '
+                             f'it is {mask.dtype} of shape {mask.shape}: convert it.')
+    if own_mask is not None:
+        mask = own_mask if mask is None else own_mask | mask
+    return counts, mask
 
 
 def _check_model(model):
@@ -87,6 +100,10 @@ def _check_model(model):
     if tied:
         raise ValueError(f'Tied parameters are not supported for stamps, but {", ".join(tied)} '
                          'is tied: fix or share it, or use PoissonLikelihoodFitter.')
+    if 'background' in model.param_names:
+        raise ValueError('A parameter of the model must not be called background, as the '
+                         'constant beside it is, but one of '
+                         f'{", ".join(model.param_names)} is: rename it.')
     united = [name for name in model.param_names if getattr(model, name).unit is not None]
     if united:
         raise TypeError(f'The parameters must be plain numbers in pixels and electrons, but '
@@ -131,19 +148,16 @@ def _check_background(background, known_background, shape):
     return False, known
 
 
-def _check_mask(counts, mask):
+def _used_pixels(counts, mask):
     """Return where counts are used, or None if that is everywhere."""
-    if mask is None:
+    if mask is not None:
+        return np.isfinite(counts) & ~mask
+    if counts.dtype.kind != 'f':
+        return None
+    with np.errstate(all='ignore'):
         # The sum is finite if all are, and needs no array of its own.
-        if counts.dtype.kind != 'f' or np.isfinite(counts.sum(dtype=float)):
-            return None
-        return np.isfinite(counts)
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.shape not in (counts.shape, counts.shape[1:]):
-        raise ValueError(f'mask must be boolean with the shape {counts.shape[1:]} or '
-                         f'{counts.shape} of the stamps, True for pixels to leave out, but it is '
-                         f'{mask.dtype} of shape {mask.shape}: convert it.')
-    return np.isfinite(counts) & ~mask
+        all_finite = np.isfinite(counts.sum(dtype=float))
+    return None if all_finite else np.isfinite(counts)
 
 
 def _check_negative(counts, used, read_variance):
@@ -207,13 +221,39 @@ def per_stamp(values, name, n):
     return values
 
 
-def _limits(model, names, bounds, offset, n):
+def _least_background(offset, used):
+    """
+    Return the lowest background at which every mean stays positive, () or (n,).
+
+    Zero, or below it what the known background of the pixels in use allows.
+    """
+    if not offset.any():
+        return np.zeros(())
+    if used is None:
+        return -offset.min(axis=-1) if offset.ndim else -offset
+    used = used.reshape(len(used), -1)
+    lowest = np.where(used, offset, np.inf).min(axis=1)
+    return np.where(np.isfinite(lowest), -lowest, 0.0)
+
+
+def _as_dict(values, names, shared, argument):
+    """Return bounds or priors as a dict of known names, single numbers for shared ones."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise TypeError(f'{argument} must be a dict of pairs by parameter name, but it is '
+                        f'{type(values).__name__}: pass, for example, {{"x_0": (4.0, 6.0)}}.')
+    require_known_names(values, names, argument)
+    for name in (names[j] for j in shared):
+        if any(np.ndim(value) for value in values.get(name, ())):
+            raise ValueError(f'{argument} of {name} must be two numbers, since it is shared, but '
+                             'they are one per stamp: pass one pair.')
+    return dict(values)
+
+
+def _limits(model, bounds, least, n):
     """Return lower and upper bounds of all parameters, (p, 1) or (p, n)."""
-    bounds = {} if bounds is None else dict(bounds)
-    require_known_names(bounds, names, 'bounds')
     pairs = {name: model.bounds[name] for name in model.param_names}
-    # A background below zero has no Poisson mean; a known one may be corrected downwards.
-    least = -offset.min(axis=-1) if offset.ndim else -offset
     pairs['background'] = (least, None)
     pairs.update(bounds)
     columns = []
@@ -223,7 +263,9 @@ def _limits(model, names, bounds, offset, n):
         except (TypeError, ValueError):
             raise ValueError(f'bounds of {name} must be a pair (lower, upper), but they are '
                              f'{pairs[name]!r}: pass None for a side without a bound.') from None
-        low = per_stamp(-np.inf if low is None else low, f'The lower bound of {name}', n)
+        if low is None:
+            low = least if name == 'background' else -np.inf
+        low = per_stamp(low, f'The lower bound of {name}', n)
         high = per_stamp(np.inf if high is None else high, f'The upper bound of {name}', n)
         if not np.all(low < high):
             raise ValueError(f'The lower bound of {name} must be below the upper, but they are '
@@ -242,10 +284,8 @@ def _stack(columns):
     return np.array([np.broadcast_to(column, n) for column in columns], dtype=float)
 
 
-def _priors(model, names, priors, n):
+def _priors(model, priors, n):
     """Return means and precisions of all parameters, (p, 1) or (p, n)."""
-    priors = {} if priors is None else dict(priors)
-    require_known_names(priors, names, 'priors')
     means, precisions = [], []
     for name in (*model.param_names, 'background'):
         if name not in priors:
@@ -274,6 +314,9 @@ def check_init(init, problem, names):
         return {}
     if hasattr(init, 'colnames'):
         init = {name: np.asarray(init[name]) for name in init.colnames}
+    if not isinstance(init, Mapping):
+        raise TypeError('init must be a dict or a table of values by parameter name, but it is '
+                        f'{type(init).__name__}: pass, for example, {{"x_0": 5.0}}.')
     require_known_names(init, names, 'init')
     values = {name: per_stamp(value, f'init of {name}', len(problem.counts))
               for name, value in dict(init).items()}

@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from .._kernels.shared import solve_series
+from .._kernels.shared import Fits, solve_series
 from .._validation import require_choice, require_positive_integer
 from ..flags import FitFlag
 from .arguments import check_init, pose_problem
@@ -46,7 +46,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Variance of the read noise in electrons squared, which enters as a
         shifted Poisson distribution [1]_.
     mask : array_like of bool, shape (ny, nx) or (n, ny, nx), optional
-        True for pixels to leave out.
+        True for pixels to leave out, besides those that a masked array of
+        counts leaves out.
     init : dict or `~astropy.table.Table`, optional
         Starting values by parameter name, numbers or one per stamp.
         Parameters that are not named are measured.
@@ -67,7 +68,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         with the counts as their own variance. It is the scatter that photon
         noise causes even under a wrong PSF.
     max_iter : int
-        Largest number of evaluations of a fit.
+        Largest number of evaluations of a fit; with shared parameters, of
+        each fit for each of their steps.
     n_threads : int, optional
         Threads; as many as the process may use by default.
     progress_bar : bool
@@ -117,8 +119,11 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     init = check_init(init, problem, names)
 
     series = problem.series(n_threads, progress_bar)
-    start = starting_params(problem, init, series)
-    fits = solve_series(series, start, max_iter, covariance)
+    if len(problem.rows):
+        start = starting_params(problem, init, series)
+        fits = solve_series(series, start, max_iter, covariance)
+    else:
+        fits = Fits.empty(np.empty((problem.n_params, 0)), len(problem.moving))
     flags = _flags(problem, fits)
     return StampFits(problem, names, *_on_all_rows(
         problem, fits.params[:len(names)], fits.covariance, fits.deviance, fits.edm,

@@ -3,12 +3,12 @@
 
 import numpy as np
 
-__all__ = ['flux_name', 'position_names', 'stamp_functions']
+__all__ = ['StampModel', 'flux_name', 'position_names']
 
 
-def stamp_functions(model, shape):
+class StampModel:
     """
-    Return ``function`` and ``derivative`` of a model on the pixels of a stamp.
+    A model on the pixels of a stamp.
 
     Parameters
     ----------
@@ -16,31 +16,56 @@ def stamp_functions(model, shape):
         Two inputs, one output; simple or compound.
     shape : (ny, nx)
 
-    Returns
-    -------
-    function : callable
-        ``function(params)``, (q, m) to (m, n_pixels).
+    Attributes
+    ----------
     derivative : callable or None
-        ``derivative(params)``, (q, m) to (q, m, n_pixels).
+        ``derivative(params)``, (q, m) to (q, m, n_pixels); None where the
+        model has none that is right for columns of parameters.
     """
-    y, x = np.mgrid[:shape[0], :shape[1]].reshape(2, -1).astype(float)
-    if _broadcasts(model, x, y):
-        def function(params):
-            values = model.evaluate(x, y, *params[:, :, None])
-            return np.broadcast_to(values, (params.shape[1], x.size))
-    else:
-        def function(params):
-            return np.array([np.broadcast_to(model.evaluate(x, y, *column), x.shape)
-                             for column in params.T])
-    if getattr(model, 'fit_deriv', None) is None:
-        return function, None
 
-    def derivative(params):
-        columns = model.fit_deriv(x, y, *params[:, :, None])
-        return np.array([np.broadcast_to(column, (params.shape[1], x.size))
+    def __init__(self, model, shape):
+        self._model = model
+        self._y, self._x = np.mgrid[:shape[0], :shape[1]].reshape(2, -1).astype(float)
+        self._broadcasts = _broadcasts(model, self._x, self._y)
+        has_derivative = getattr(model, 'fit_deriv', None) is not None
+        self.derivative = self._columns if has_derivative and self._is_right() else None
+
+    def __call__(self, params):
+        """Return the model's values, (m, n_pixels), for ``params`` (q, m)."""
+        if self._broadcasts:
+            values = self._model.evaluate(self._x, self._y, *params[:, :, None])
+            return np.broadcast_to(values, (params.shape[1], self._x.size))
+        return np.array([np.broadcast_to(self._model.evaluate(self._x, self._y, *column),
+                                         self._x.shape) for column in params.T])
+
+    def _columns(self, params):
+        """Return the model's ``fit_deriv``, (q, m, n_pixels)."""
+        columns = self._model.fit_deriv(self._x, self._y, *params[:, :, None])
+        return np.array([np.broadcast_to(column, (params.shape[1], self._x.size))
                          for column in columns])
 
-    return function, derivative if _is_derivative(function, derivative, model) else None
+    def _is_right(self):
+        """Say whether ``fit_deriv`` agrees with differences, for two columns of parameters."""
+        params = _two_columns(self._model)
+        with np.errstate(all='ignore'):
+            try:
+                analytic = self._columns(params)
+            except Exception:  # noqa: BLE001 - whatever foreign code raises, the answer is no
+                return False
+            if len(analytic) != len(params):
+                return False
+            return all(np.allclose(analytic[j], numeric, rtol=1e-3, equal_nan=True,
+                                   atol=1e-3 * np.nanmax(np.abs(numeric), initial=1e-9))
+                       for j, numeric in enumerate(self._differences(params)))
+
+    def _differences(self, params):
+        """Yield central differences (2, n_pixels) by each parameter."""
+        for j in range(len(params)):
+            step = 1e-6 * np.maximum(np.abs(params[j]), 1e-3)
+            up, down = params.copy(), params.copy()
+            up[j] += step
+            down[j] -= step
+            yield (self(up) - self(down)) / (2 * step[:, None])
 
 
 def _two_columns(model):
@@ -60,29 +85,6 @@ def _broadcasts(model, x, y):
             return False
         apart = [np.broadcast_to(model.evaluate(x, y, *column), x.shape) for column in params.T]
     return np.allclose(together, apart, equal_nan=True)
-
-
-def _is_derivative(function, derivative, model):
-    """Say whether the model's ``fit_deriv`` is right for columns of parameters."""
-    params = _two_columns(model)
-    with np.errstate(all='ignore'):
-        try:
-            analytic = derivative(params)
-        except Exception:  # noqa: BLE001 - as above
-            return False
-        if analytic.shape[0] != len(params):
-            return False
-        for j in range(len(params)):
-            step = 1e-6 * np.maximum(np.abs(params[j]), 1e-3)
-            up, down = params.copy(), params.copy()
-            up[j] += step
-            down[j] -= step
-            numeric = (function(up) - function(down)) / (2 * step[:, None])
-            size = np.nanmax(np.abs(numeric), initial=0.0) + 1e-12
-            if not np.allclose(analytic[j], numeric, rtol=1e-3, atol=1e-3 * size,
-                               equal_nan=True):
-                return False
-    return True
 
 
 def _first_known(model, attribute, candidates):

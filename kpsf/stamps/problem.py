@@ -11,6 +11,7 @@ from .._kernels.gaussian import GaussianLikelihood
 from .._kernels.shared import Series
 from .._kernels.solver import Constraints
 from ..models import EllipticalGaussianPSF
+from .model_functions import StampModel
 from .threads import run_on_threads
 
 __all__ = ['Problem']
@@ -35,9 +36,9 @@ class Problem:
     used : ndarray of bool, shape (n, ny, nx), or None
         Pixels in the likelihood; None where all are.
     model : astropy.modeling.Model
-    functions : tuple of callable, or None
-        What `stamp_functions` makes of the model; None for the Gaussian,
-        which has a kernel of its own.
+    stamp_model : StampModel or None
+        The model on the pixels; None for the Gaussian, which has a kernel
+        of its own.
     fixed_values : ndarray, shape (p,)
         The model's own values, and 0 for the background.
     offset : ndarray, shape (), (n_pixels,) or (n, n_pixels)
@@ -54,7 +55,7 @@ class Problem:
     counts: np.ndarray
     used: np.ndarray
     model: Model
-    functions: tuple
+    stamp_model: StampModel
     fixed_values: np.ndarray
     offset: np.ndarray
     read_variance: np.ndarray
@@ -80,7 +81,7 @@ class Problem:
     @property
     def is_gaussian(self):
         """Say whether the model has the Gaussian kernel."""
-        return self.functions is None
+        return self.stamp_model is None
 
     def pixels(self, rows):
         """
@@ -108,8 +109,8 @@ class Problem:
         counts, weights = self.pixels(rows)
         if self.is_gaussian:
             return GaussianLikelihood(counts, self.shape, self.known_mean(rows), weights)
-        function, derivative = self.functions
-        return BroadcastLikelihood(counts, function, self.n_params, derivative=derivative,
+        return BroadcastLikelihood(counts, self.stamp_model, self.n_params,
+                                   derivative=self.stamp_model.derivative,
                                    moving=[j for j in self.moving if j < self.n_params - 1],
                                    offset=self.known_mean(rows), weights=weights)
 

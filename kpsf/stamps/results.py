@@ -121,7 +121,8 @@ class StampFits:
         fitted. Above about 5 the model is not the whole story and formal
         errors are too small.
         """
-        n_own = len(self._problem.constraints.free)
+        moving = len(self._problem.constraints.free)
+        n_own = (self.errors[:, self._problem.moving[:moving]] > 0).sum(axis=1)
         z = np.full(len(self), np.nan)
 
         def compare(rows):
@@ -132,8 +133,9 @@ class StampFits:
             with np.errstate(all='ignore'):
                 expected, variance = cstat_moments(np.where(np.isfinite(mean), mean, 0.0))
                 excess = used * (deviance(likelihood.counts, mean) - expected)
-                z[rows] = ((excess.sum(axis=1) + n_own)
-                           / np.sqrt((used * variance).sum(axis=1)))
+                variance = (used * variance).sum(axis=1)
+                z[rows] = np.where(variance > 0, (excess.sum(axis=1) + n_own[rows])
+                                   / np.sqrt(variance), np.nan)
 
         self._for_chunks(compare)
         return z

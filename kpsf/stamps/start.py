@@ -49,7 +49,22 @@ def starting_params(problem, init, series):
                     for limit in (c.lower, c.upper))
     start = np.clip(start, lower, upper)
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
+    if problem.is_gaussian:
+        _check_shape(start)
     return start
+
+
+def _check_shape(start):
+    """Raise if given starting values are no ellipse."""
+    a, b, c = start[3:6]
+    bad = ~((a > 0) & (c > 0) & (a * c > b * b))
+    if bad.any():
+        first = bad.argmax()
+        raise ValueError('The shape must be positive definite, a > 0, c > 0 and a c > b^2, but '
+                         f'{bad.sum()} of {bad.size} starting values are not (the first has '
+                         f'a={a[first]:.4g}, b={b[first]:.4g}, c={c[first]:.4g}): change init, '
+                         'bounds or the model, for example with '
+                         'EllipticalGaussianPSF.from_stddev.')
 
 
 def _measured(problem, rows):

@@ -1,0 +1,166 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""The options of `extract_light_curve`, checked once and turned into what the fit takes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.modeling import Model
+
+from .._validation import as_float_array, require_choice, require_finite, require_not_negative
+from ..models import EllipticalGaussianPSF
+from ..stamps.model_functions import flux_name, position_names
+
+__all__ = ['FitPlan', 'plan_fit']
+
+
+@dataclass(frozen=True)
+class FitPlan:
+    """What is fitted to each cadence and what is known.
+
+    Attributes
+    ----------
+    model : `~astropy.modeling.Model`
+        The PSF.
+    flux, x, y : str
+        Its parameters of that meaning.
+    shape_names : tuple of str
+        Its other parameters.
+    fixed, shared : tuple of str
+        Parameters that are held, and that have one value for the series.
+    position : dict
+        Values of held positions by name, () or (n,).
+    known : float or ndarray, broadcastable to (n, ny, nx)
+        Known background in electrons per pixel.
+    fits_background : bool
+        Whether a constant is fitted besides.
+    labels : dict
+        The options in words.
+    """
+
+    model: Model
+    flux: str
+    x: str
+    y: str
+    shape_names: tuple
+    fixed: tuple
+    shared: tuple
+    position: dict
+    known: np.ndarray
+    fits_background: bool
+    labels: dict
+
+    @property
+    def n_own(self):
+        """Return the number of free parameters that each cadence has of its own."""
+        held = {*self.fixed, *self.shared}
+        names = (*self.model.param_names, *(['background'] if self.fits_background else []))
+        return sum(name not in held and not self.model.fixed.get(name, False) for name in names)
+
+    def background_arguments(self, known):
+        """Return the arguments of `fit_stamps` about the background, given its known part."""
+        if self.fits_background:
+            return {'background': 'fit', 'known_background': known}
+        return {'background': known}
+
+
+def plan_fit(tpf, psf, shape, background, position):
+    """Return the `FitPlan` for the options of `extract_light_curve`."""
+    require_choice(shape, ('shared', 'free', 'fixed'), 'shape')
+    model = _psf_model(psf, shape)
+    flux, x, y = _source_names(model)
+    shape_names = tuple(name for name in model.param_names if name not in (flux, x, y))
+    position, position_label = _known_position(position, (x, y), tpf.n_cadences)
+    known, fits_background, background_label = _known_background(tpf, background, shape)
+
+    fixed = (*(shape_names if shape == 'fixed' else ()), *position)
+    shared = (*(shape_names if shape == 'shared' else ()),
+              *((x, y) if position_label == 'shared' else ()))
+    shared = tuple(name for name in shared if not model.fixed[name])
+    if background_label == 'known':
+        shared = (*shared, 'background')
+    labels = {'psf': type(model).__name__, 'shape': shape, 'background': background_label,
+              'position': position_label}
+    return FitPlan(model, flux, x, y, shape_names, fixed, shared, position, known,
+                   fits_background, labels)
+
+
+def _psf_model(psf, shape):
+    """Return the PSF as a model."""
+    if isinstance(psf, Model):
+        return psf
+    if not isinstance(psf, str) or psf != 'gaussian':
+        msg = (f"psf must be 'gaussian' or an instance of an astropy model, but it is {psf!r}: "
+               'pass, for example, EllipticalGaussianPSF().')
+        raise ValueError(msg) if isinstance(psf, str) else TypeError(msg)
+    if shape == 'fixed':
+        raise ValueError("shape='fixed' needs a PSF that has a shape, but psf='gaussian' has none "
+                         'of its own: pass, for example, EllipticalGaussianPSF.from_stddev(1, 0, '
+                         '0, 0.7, 0.6).')
+    return EllipticalGaussianPSF()
+
+
+def _source_names(model):
+    """Return the names of the parameters for the total flux, x and y."""
+    names = flux_name(model), *position_names(model)
+    # The amplitude of a model that does not say so itself is a peak, not a total.
+    is_peak = names[0] == 'amplitude' and not hasattr(model, 'flux_name')
+    if None in names or is_peak:
+        raise ValueError('psf must have a total flux and a position, named flux, x_0, y_0 or by '
+                         'its attributes flux_name, x_name, y_name, but the parameters of '
+                         f'{type(model).__name__} are {", ".join(model.param_names)}: pass, for '
+                         'example, EllipticalGaussianPSF() or a model of photutils.psf.')
+    return names
+
+
+def _known_position(position, names, n_cadences):
+    """Return held positions by parameter name, and what the option is called."""
+    if isinstance(position, str) and position in ('free', 'shared'):
+        return {}, position
+    try:
+        x, y = position if not isinstance(position, str) else ()
+    except (TypeError, ValueError):
+        raise ValueError("position must be 'free', 'shared' or a pair (x, y), but it is "
+                         f'{position!r}: pass one of these.') from None
+    held = {}
+    for name, label, values in zip(names, 'xy', (x, y), strict=True):
+        values = _plain_numbers(values, f'The known position {label}', 'stamp pixels')
+        if values.shape not in ((), (n_cadences,)):
+            raise ValueError(f'The known position {label} must be a number or one per cadence, '
+                             f'({n_cadences},), but its shape is {values.shape}: reshape it.')
+        require_finite(values, f'The known position {label}',
+                       'fill the gaps, for example with the median')
+        held[name] = values
+    return held, 'known'
+
+
+def _known_background(tpf, background, shape):
+    """Return the known background in electrons, whether a constant is fitted, and a label."""
+    if background is None:
+        background = 'known' if tpf.has_background and shape != 'free' else 'fit'
+    if isinstance(background, str):
+        require_choice(background, ('known', 'fit'), 'background')
+        if background == 'known' and not tpf.has_background:
+            raise ValueError("background='known' needs the column FLUX_BKG, but the file of "
+                             f"{tpf.target} has none with values: pass background='fit', or "
+                             'numbers in e-/s per pixel.')
+        known = tpf.background_electrons if background == 'known' else 0.0
+        return known, True, background
+    values = _plain_numbers(background, 'A known background', 'e-/s per pixel')
+    shape = (tpf.n_cadences, *tpf.shape)
+    if values.shape not in ((), shape[:1], shape[1:], shape):
+        raise ValueError('A known background must be a number or have the shape '
+                         f'{shape[:1]}, {shape[1:]} or {shape}, but its shape is {values.shape}: '
+                         'reshape it.')
+    if values.shape == shape[:1]:
+        values = values[:, np.newaxis, np.newaxis]
+    require_not_negative(values[np.isfinite(values)], 'A known background',
+                         'pass the rate that is in the pixels, not what is left of it')
+    return tpf.noise.to_electrons(values), False, 'given'
+
+
+def _plain_numbers(values, name, unit):
+    """Return numbers without a unit as a float array."""
+    if hasattr(values, 'unit'):
+        raise TypeError(f'{name} must be plain numbers in {unit}, but it has the unit '
+                        f'{values.unit}: convert it and pass the values.')
+    return as_float_array(values, name)

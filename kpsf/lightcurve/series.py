@@ -1,0 +1,156 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`LightCurve`: fluxes and positions of a star over time."""
+
+import numpy as np
+from astropy.timeseries import TimeSeries
+
+from .._validation import as_float_array
+from .files import read_light_curve, write_light_curve
+
+__all__ = ['LightCurve', 'point_to_point_scatter']
+
+
+class LightCurve(TimeSeries):
+    """Fluxes and positions of a star over time, made by `extract_light_curve`.
+
+    A `~astropy.timeseries.TimeSeries` with one row per cadence. Rows in
+    which something was noticed have ``flags`` above 0; the values are kept
+    as they are, and are NaN where nothing could be fitted. To go on with
+    good rows only: ``light_curve[light_curve['flags'] == 0]``.
+
+    Parameters
+    ----------
+    data, time, **kwargs
+        As for `~astropy.timeseries.TimeSeries`.
+
+    Notes
+    -----
+    The columns are
+
+    - ``time``: `~astropy.time.Time`, barycentric (TDB); ``.jd`` is BJD.
+    - ``flux``, ``flux_err``: total flux over the plane in electron / s.
+    - ``x``, ``y``, ``x_err``, ``y_err``: position in pixels of the stamp, of
+      which the first has its centre at (0, 0) and lies on the detector at
+      ``meta['column']``, ``meta['row']``.
+    - ``background``, ``background_err``: mean per pixel in electron / s, a
+      known background included; the error is that of the fitted part.
+    - ``psf_<name>``, ``psf_<name>_err``: further parameters of the PSF, if
+      each cadence has its own; otherwise ``meta['psf_parameters']`` and
+      ``meta['psf_parameter_errors']`` hold them.
+    - ``cstat``, ``gof_z``: C-statistic, and its distance from what is
+      expected in standard deviations. For bright stars the best Gaussian is
+      off by thousands; then only changes with time mean something.
+    - ``flux_fraction``: share of the PSF on the pixels of the fit.
+    - ``n_pixels``: number of pixels in the fit.
+    - ``converged``: bool.
+    - ``cadenceno``, ``quality``: as in the file.
+    - ``flags``: see `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
+    """
+
+    _stamp_fits = None
+
+    @property
+    def stamp_fits(self):
+        """`~kpsf.StampFits` behind the rows, with all covariances and model images.
+
+        Only what `extract_light_curve` returns has them, not its parts and
+        copies, nor what was read from a file.
+        """
+        if self._stamp_fits is None:
+            msg = ('The fits of all pixels are needed, but only the light curve that '
+                   'extract_light_curve returned has them, not its parts, copies or files: keep '
+                   'that one, or extract it again.')
+            raise ValueError(msg)
+        return self._stamp_fits
+
+    def write(self, path, overwrite=False):
+        """Write a FITS, ECSV or CSV file, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The ending chooses the format. ``.fits``, ``.fits.gz``: a light
+            curve in the layout of the Kepler and TESS archives, which
+            ``lightkurve.read(path)`` and ``TimeSeries.read(path,
+            format='kepler.fits')`` open. ``.ecsv``: a text table with units
+            and metadata. ``.csv``: numbers alone, the times as BJD.
+        overwrite : bool, optional
+            Whether to replace an existing file.
+
+        Raises
+        ------
+        ValueError
+            If the ending is another.
+        FileExistsError
+            If the file exists and ``overwrite`` is False.
+        OSError
+            If the file cannot be written.
+
+        Notes
+        -----
+        The FITS table has the columns of this class in capital letters;
+        ``QUALITY`` is ``SAP_QUALITY`` for Kepler and K2, as there. ``TIME``
+        counts days from ``BJDREFI``. `astropy.table.QTable` of a light curve
+        writes every other format of astropy.
+        """
+        write_light_curve(self, path, overwrite)
+
+    @classmethod
+    def read(cls, path):
+        """Read what `write` wrote as FITS or ECSV.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file that ends in ``.fits``, ``.fits.gz`` or ``.ecsv``. Light
+            curves of other origin: `astropy.timeseries.TimeSeries.read`.
+
+        Returns
+        -------
+        LightCurve
+            With the units, the metadata and, up to the rounding of the text
+            in ECSV, the numbers of the original.
+
+        Raises
+        ------
+        ValueError
+            If the file is no light curve of kpsf or is damaged.
+        OSError
+            If the file cannot be opened.
+        """
+        time, table = read_light_curve(path)
+        return cls(table, time=time)
+
+
+def point_to_point_scatter(flux):
+    """Measure the scatter from one cadence to the next.
+
+    Trends and outliers hardly change it, so it tells the noise of a light
+    curve of a variable star too.
+
+    Parameters
+    ----------
+    flux : array_like or `~astropy.units.Quantity`, shape (n_cadences,)
+        Fluxes in any unit; those that are not finite are left out.
+
+    Returns
+    -------
+    float
+        ``1.4826 MAD(differences) / sqrt(2) / median``: a standard deviation
+        relative to the flux; NaN for fewer than three cadences.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from kpsf.lightcurve import point_to_point_scatter
+    >>> noise = np.random.default_rng(1).normal(0.0, 0.002, 3000)
+    >>> print(f'{point_to_point_scatter(np.linspace(1.0, 1.2, 3000) + noise):.5f}')
+    0.00184
+    """
+    flux = as_float_array(getattr(flux, 'value', flux), 'flux')
+    flux = flux[np.isfinite(flux)]
+    if flux.size < 3:
+        return np.nan
+    steps = np.diff(flux)
+    deviation = np.median(np.abs(steps - np.median(steps)))
+    return float(1.4826 * deviation / np.sqrt(2.0) / np.median(flux))
