@@ -8,6 +8,7 @@ import inspect
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -773,7 +774,7 @@ class TestCallers:
             'from astropy.modeling.fitting import PoissonLikelihoodFitter\n'
             'print(PoissonLikelihoodFitter())\n')
         result = subprocess.run([sys.executable, '-W', 'error', '-c', code], check=False,
-                                capture_output=True, text=True, env=None, cwd=sys.path[0] or None)
+                                capture_output=True, text=True, cwd=Path(__file__).parents[1])
         assert result.returncode == 0, result.stderr
         assert result.stdout.startswith('PoissonLikelihoodFitter(background=0.0')
 

@@ -84,7 +84,7 @@ def goodness(likelihood, params, n_free):
     if not np.isfinite(mean).all():
         return np.nan, np.nan
     cstat = float(np.sum(deviance(counts, mean)))
-    if counts.size <= n_free:
+    expected, variance = (moment.sum() for moment in cstat_moments(mean))
+    if counts.size <= n_free or variance == 0:
         return cstat, np.nan
-    expected, variance = cstat_moments(mean)
-    return cstat, float((cstat - expected.sum() + n_free) / np.sqrt(variance.sum()))
+    return cstat, float((cstat - expected + n_free) / np.sqrt(variance))

@@ -28,7 +28,6 @@ UNUSABLE = (FitFlag.NOT_CONVERGED | FitFlag.TOO_FEW_PIXELS | FitFlag.NO_COVARIAN
 MAX_MEDIAN_CADENCES = 500
 
 FLUX_UNIT = u.electron / u.s
-BACKGROUND_UNIT = FLUX_UNIT / u.pix
 
 
 def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None, position='free',
@@ -183,11 +182,11 @@ def _median_start(plan, electrons, used, known, read_variance):
     if known.ndim:
         known = np.where(ever, median(known[some]), 0.0)
     init = {name: np.median(values) for name, values in plan.position.items()}
-    if ever.sum() < plan.n_own:
+    if ever.sum() < len(plan.model.param_names) + 1:
         return {}
+    # With nothing shared: a single stamp reaches its minimum more surely that way.
     fit = fit_stamps(median(electrons), plan.model, read_variance=read_variance, init=init,
-                     fixed=plan.fixed, shared=plan.shared, n_threads=1,
-                     **plan.background_arguments(known))
+                     fixed=plan.fixed, n_threads=1, **plan.background_arguments(known))
     if fit.flags[0] & UNUSABLE:
         return {}
     return {name: fit.params[0, fit.param_names.index(name)]
@@ -206,7 +205,7 @@ def _source_columns(tpf, plan, fits, used, known):
             axis=(1, 2))
     fitted = np.isfinite(fits.deviance)
     background, background_err = (
-        tpf.noise.to_rate(np.where(fitted, values, np.nan)) * BACKGROUND_UNIT
+        tpf.noise.to_rate(np.where(fitted, values, np.nan)) * FLUX_UNIT
         for values in (mean + offset, offset_err))
     return {'flux': flux, 'flux_err': flux_err, 'x': x * u.pix, 'y': y * u.pix,
             'x_err': x_err * u.pix, 'y_err': y_err * u.pix,
@@ -263,17 +262,17 @@ def _warn_if_useless(tpf, plan, light_curve):
     """Warn if no cadence was fitted well, or the fits follow another star."""
     usable = (light_curve['flags'] & UNUSABLE) == 0
     if not usable.any():
-        msg = (f'A light curve needs fits that converged to a star in the stamp, but none of '
-               f'{len(usable)} cadences of {tpf.target} has one: the pixels are not those of a '
-               f'single star of this PSF; hold its shape or position, or look at the pixels.')
+        msg = (f'The pixels should be those of one star of this PSF, but none of {len(usable)} '
+               f'cadences of {tpf.target} has a usable fit: use the rows as their flags say, or '
+               "hold position, shape and background (position=, shape='fixed', background=).")
         warnings.warn(msg, AstropyUserWarning)
         return
-    knows_target = tpf.meta.get('target_position_from') != 'centre of the stamp'
     x, y = (np.median(light_curve[name][usable].value) for name in 'xy')
     distance = np.hypot(x - tpf.target_position[0], y - tpf.target_position[1])
+    knows_target = tpf.meta.get('target_position_from') != 'centre of the stamp'
     if knows_target and not plan.position and distance > FAR_FROM_TARGET:
-        msg = (f'The fitted position should be that of {tpf.target}, but ({x:.1f}, {y:.1f}) is '
-               f'{distance:.1f} pixels from where the header has it: the fit probably follows '
-               f'another star; hold the position with position=({tpf.target_position[0]:.1f}, '
-               f'{tpf.target_position[1]:.1f}).')
+        msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is {distance:.1f} '
+               'pixels from where the header has it and probably another star: hold position, '
+               f'shape and background (position=({tpf.target_position[0]:.1f}, '
+               f"{tpf.target_position[1]:.1f}), shape='fixed', background=tpf.background).")
         warnings.warn(msg, AstropyUserWarning)

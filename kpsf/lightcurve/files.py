@@ -4,6 +4,7 @@
 from datetime import date
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 from astropy.io import fits
 from astropy.table import QTable, Table
@@ -16,26 +17,25 @@ __all__ = ['LIGHT_CURVE_SUFFIXES', 'read_light_curve', 'write_light_curve']
 
 LIGHT_CURVE_SUFFIXES = ('.fits', '.fits.gz', '.ecsv', '.csv')
 CREATOR = 'kpsf LightCurve'
-# What META_KEYWORDS of a target pixel file does not have.
+# In FITS the units are spelled as in the archives, which readers of their files expect.
+UNITS = {'e-/s': u.electron / u.s, 'pixel': u.pix, 'd': u.d}
+SPELLING = {unit: name for name, unit in UNITS.items()}
+# Name in the metadata, keyword, type and comment of what META_KEYWORDS does not have.
 OWN_KEYWORDS = [
-    ('target', 'OBJECT', str), ('mission', 'MISSION', str),
-    ('filename', 'TPFFILE', str), ('quality_mask', 'QUALMASK', int),
-    ('column', 'COLUMN', int), ('row', 'ROW', int),
-    ('exposure', 'EXPCAD', float), ('effective_exposure', 'EXPEFF', float),
-    ('psf', 'PSFMODEL', str), ('shape', 'PSFSHAPE', str), ('background', 'PSFBKG', str),
-    ('position', 'PSFPOS', str), ('covariance', 'PSFCOV', str), ('kpsf_version', 'PROCVER', str),
+    ('target', 'OBJECT', str, ''), ('mission', 'MISSION', str, ''),
+    ('filename', 'TPFFILE', str, 'target pixel file'),
+    ('quality_mask', 'QUALMASK', int, 'cadences with these QUALITY bits are not here'),
+    ('column', 'COLUMN', int, 'detector column of the first pixel'),
+    ('row', 'ROW', int, 'detector row of the first pixel'),
+    ('exposure', 'EXPCAD', float, '[s] live time per cadence'),
+    ('effective_exposure', 'EXPEFF', float, '[s] electrons in the fit per e-/s'),
+    ('psf', 'PSFMODEL', str, 'point spread function'),
+    ('shape', 'PSFSHAPE', str, 'shared, free or fixed'),
+    ('background', 'PSFBKG', str, 'known, fit or given'),
+    ('position', 'PSFPOS', str, 'free, shared or known'),
+    ('covariance', 'PSFCOV', str, 'where the errors come from'),
+    ('kpsf_version', 'PROCVER', str, 'version of kpsf'),
 ]
-COMMENTS = {
-    'TPFFILE': 'target pixel file', 'QUALMASK': 'cadences with these QUALITY bits are left out',
-    'COLUMN': 'detector column of the first pixel of the stamp',
-    'ROW': 'detector row of the first pixel of the stamp',
-    'EXPCAD': '[s] live time per cadence', 'EXPEFF': '[s] electrons of the fit per e-/s',
-    'PSFMODEL': 'model of the point spread function',
-    'PSFSHAPE': 'its shape: shared by all cadences, free, or fixed',
-    'PSFBKG': 'background: known, fit per cadence, or given',
-    'PSFPOS': 'position: free per cadence, shared, or known',
-    'PSFCOV': 'covariance that the errors come from', 'PROCVER': 'version of kpsf',
-}
 
 
 def write_light_curve(light_curve, path, overwrite):
@@ -45,8 +45,8 @@ def write_light_curve(light_curve, path, overwrite):
         if suffix == '.ecsv':
             QTable(light_curve, copy=False).write(temporary, format='ascii.ecsv')
         elif suffix == '.csv':
-            _numbers(light_curve, light_curve['time'].tdb.jd, 'time').write(temporary,
-                                                                            format='ascii.csv')
+            table = _numbers(light_curve, light_curve['time'].tdb.jd, 'time')
+            table.write(temporary, format='ascii.csv')
         else:
             _hdulist(light_curve).writeto(temporary, checksum=True)
 
@@ -71,32 +71,35 @@ def _suffix(path):
 
 
 def _numbers(light_curve, time, time_name):
-    """Return a plain table without metadata, with the times as numbers (n,)."""
-    names = [name for name in light_curve.colnames if name != 'time']
-    table = Table(light_curve[names], meta={})
-    table.add_column(time, name=time_name, index=0)
+    """Return a plain table without metadata and units, with the times as numbers (n,)."""
+    table = Table({time_name: time})
+    for name in light_curve.colnames:
+        if name != 'time':
+            table[name] = getattr(light_curve[name], 'value', light_curve[name])
     return table
 
 
 def _hdulist(light_curve):
     """Return a light curve in the archives' layout."""
-    meta = light_curve.meta
-    mission = meta.get('mission', 'Kepler')
+    mission = light_curve.meta.get('mission', 'Kepler')
     day = REFERENCE_DATES[mission]
     time = light_curve['time'].tdb
     table = _numbers(light_curve, (time.jd1 - day) + time.jd2, 'TIME')
-    table['TIME'].unit = 'd'
-    for name in table.colnames[1:]:
-        table.rename_column(name, name.upper())
-    if mission != 'TESS':
-        table.rename_column('QUALITY', 'SAP_QUALITY')
-    primary = fits.PrimaryHDU(header=_primary_header(meta, mission))
-    lightcurve = fits.table_to_hdu(table)
-    lightcurve.header.update({
-        'EXTNAME': 'LIGHTCURVE', 'EXTVER': 1, 'OBJECT': meta.get('target', ''),
+    names = {'quality': 'SAP_QUALITY'} if mission != 'TESS' else {}
+    table.rename_columns(table.colnames, [names.get(name, name.upper())
+                                          for name in table.colnames])
+    primary = fits.PrimaryHDU(header=_primary_header(light_curve.meta, mission))
+    hdu = fits.table_to_hdu(table, name='LIGHTCURVE')
+    hdu.columns.change_unit('TIME', 'd')
+    for column, name in zip(hdu.columns[1:], light_curve.colnames[1:]):
+        unit = getattr(light_curve[name], 'unit', None)
+        if unit is not None:
+            hdu.columns.change_unit(column.name, SPELLING.get(unit) or unit.to_string())
+    hdu.header.update({
+        'EXTVER': 1, 'OBJECT': light_curve.meta.get('target', ''),
         'TELESCOP': primary.header['TELESCOP'], 'TIMEREF': 'SOLARSYSTEM', 'TIMESYS': 'TDB',
         'BJDREFI': int(day), 'BJDREFF': 0.0, 'TIMEUNIT': 'd'})
-    return fits.HDUList([primary, lightcurve])
+    return fits.HDUList([primary, hdu])
 
 
 def _primary_header(meta, mission):
@@ -105,9 +108,9 @@ def _primary_header(meta, mission):
         'ORIGIN': 'kpsf', 'CREATOR': CREATOR, 'DATE': date.today().isoformat(),
         'TELESCOP': 'TESS' if mission == 'TESS' else 'Kepler',
         'INSTRUME': 'TESS Photometer' if mission == 'TESS' else 'Kepler Photometer'})
-    for name, keyword, _ in _meta_keywords(mission):
+    for name, keyword, _, comment in _meta_keywords(mission):
         if meta.get(name) is not None:
-            header[keyword] = (meta[name], COMMENTS.get(keyword, ''))
+            header[keyword] = (meta[name], comment) if len(str(meta[name])) < 25 else meta[name]
     values, errors = (meta.get(f'psf_parameter{suffix}', {}) for suffix in ('s', '_errors'))
     for number, name in enumerate(values, start=1):
         header[f'PARNAM{number}'] = (name, 'parameter of the PSF')
@@ -119,10 +122,10 @@ def _primary_header(meta, mission):
 
 
 def _meta_keywords(mission):
-    """Return name in ``meta``, keyword and type of all metadata."""
+    """Return name in ``meta``, keyword, type and comment of all metadata."""
     id_key, magnitude_key = IDENTITY_KEYS[mission]
-    return [*OWN_KEYWORDS, ('target_id', id_key, int), ('magnitude', magnitude_key, float),
-            *(entry for entry in META_KEYWORDS if entry[0] != 'object')]
+    return [*OWN_KEYWORDS, ('target_id', id_key, int, ''), ('magnitude', magnitude_key, float, ''),
+            *((*entry, '') for entry in META_KEYWORDS if entry[0] != 'object')]
 
 
 def _read_fits(path):
@@ -135,23 +138,28 @@ def _read_fits(path):
             raise ValueError(f'A light curve of kpsf is needed, but {path} is another FITS file: '
                              'use astropy.timeseries.TimeSeries.read or lightkurve.read.')
         try:
-            table = QTable.read(hdulist['LIGHTCURVE'], mask_invalid=False)
+            columns = {column.name.lower().removeprefix('sap_'): _values(hdulist, column)
+                       for column in hdulist['LIGHTCURVE'].columns}
         except DAMAGE as error:
             raise damaged(path, error) from error
-    day = table.meta['BJDREFI']
-    time = Time(np.full(len(table), float(day)), table['TIME'].to_value('d'), format='jd',
-                scale='tdb')
-    table.remove_column('TIME')
-    for name in table.colnames:
-        table.rename_column(name, name.lower().removeprefix('sap_'))
-    table.meta = _meta(header, mission)
-    return time, table
+    days = columns.pop('time').value
+    time = Time(np.full(days.size, REFERENCE_DATES[mission]), days, format='jd', scale='tdb')
+    return time, QTable(columns, meta=_meta(header, mission))
+
+
+def _values(hdulist, column):
+    """Return a column in native byte order and with its unit."""
+    values = hdulist['LIGHTCURVE'].data[column.name]
+    values = values.astype(values.dtype.newbyteorder('='))
+    if column.unit is None:
+        return values
+    return values * UNITS.get(column.unit, u.Unit(column.unit, parse_strict='silent'))
 
 
 def _meta(header, mission):
     """Return the metadata that a primary header holds."""
     meta = {}
-    for name, keyword, kind in _meta_keywords(mission):
+    for name, keyword, kind, _ in _meta_keywords(mission):
         value = header_value(header, keyword, kind)
         if value is not None:
             meta[name] = value

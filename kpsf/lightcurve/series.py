@@ -32,8 +32,8 @@ class LightCurve(TimeSeries):
     - ``x``, ``y``, ``x_err``, ``y_err``: position in pixels of the stamp, of
       which the first has its centre at (0, 0) and lies on the detector at
       ``meta['column']``, ``meta['row']``.
-    - ``background``, ``background_err``: mean per pixel in electron / s, a
-      known background included; the error is that of the fitted part.
+    - ``background``, ``background_err``: mean of one pixel in electron / s,
+      the known part included; the error is that of the fitted part.
     - ``psf_<name>``, ``psf_<name>_err``: further parameters of the PSF, if
       each cadence has its own; otherwise ``meta['psf_parameters']`` and
       ``meta['psf_parameter_errors']`` hold them.
