@@ -213,9 +213,7 @@ def test_gradient_and_expected_information_are_right_at_a_flux_of_zero(flux):
         assert_allclose(gradient[1:6, row], 0, atol=1e-8)
 
 
-@pytest.mark.parametrize('flux', [
-    pytest.param(0.0, marks=pytest.mark.xfail(reason='cancels to noise below 1e-14')),
-    1e-8, -1e-8])
+@pytest.mark.parametrize('flux', [0.0, 1e-8, -1e-8])
 def test_the_newton_matrix_is_right_at_a_flux_of_zero(flux):
     case = Case('plain')
     params = case.params.copy()

@@ -30,6 +30,9 @@ _BLOCK = 192
 # Added to beta so that a Gaussian wing that underflows next to a
 # background of zero divides without a warning; far below any count.
 _TINY = 1e-290
+# A flux of zero has no logarithm. In electrons this is nothing, and yet
+# enough for the digits that the chain rule needs.
+_SMALLEST_FLUX = 1e-8
 # 1 + delta must not be 0 in an empty pixel, whose count of 0 then removes
 # the logarithm.  One unit in the last place changes nothing elsewhere.
 _ALMOST_ONE = 1 + 2.0 ** -52
@@ -236,10 +239,11 @@ def _chain(curve, jacobian):
 
 
 def _sign(flux):
-    """Return -1 where ``flux`` is negative, else 1; None if none is."""
-    return np.where(flux < 0, -1.0, 1.0) if (flux < 0).any() else None
+    """Return -1 where ``flux`` is negative beyond doubt, else 1; None if none is."""
+    negative = flux <= -_SMALLEST_FLUX
+    return np.where(negative, -1.0, 1.0) if negative.any() else None
 
 
 def _away_from_zero(flux):
     """Return ``flux`` with its zeros replaced by a flux too small to matter."""
-    return np.where(np.abs(flux) < 1e-30, 1e-30, flux)
+    return np.where(np.abs(flux) < _SMALLEST_FLUX, _SMALLEST_FLUX, flux)

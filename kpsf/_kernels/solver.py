@@ -22,6 +22,11 @@ __all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', '
 EDM_TOLERANCE = 1e-6
 FIRST_DAMPING = 1e-3
 LARGEST_DAMPING = 1e12
+# Pivot of a scaled matrix below which it is singular.
+_SMALLEST_PIVOT = 1e-13
+# Batches up to this size are solved one by one: LAPACK then beats loops
+# over the elements.
+_FEW = 8
 # Added to the scaled diagonal of a singular matrix.
 _RIDGE = 1e-9
 
@@ -113,7 +118,7 @@ def cholesky(matrix):
     factor : ndarray, shape (p, p, m)
         Lower triangles; meaningless where ``positive`` is False.
     positive : ndarray of bool, shape (m,)
-        Whether all pivots exceeded 1e-13, the noise of the matrix itself.
+        Whether all pivots exceeded the noise of the matrix itself.
     """
     p, _, m = matrix.shape
     factor = np.zeros((p, p, m))
@@ -123,7 +128,7 @@ def cholesky(matrix):
         if j:
             column = column - np.einsum('ikm,km->im', factor[j:, :j], factor[j, :j])
         pivot = column[0]
-        good = pivot > 1e-13                    # False for NaN as well
+        good = pivot > _SMALLEST_PIVOT          # False for NaN as well
         positive &= good
         factor[j:, j] = column / np.sqrt(np.where(good, pivot, 1.0))
     return factor, positive
@@ -165,15 +170,35 @@ def invert(matrix):
     positive : ndarray of bool, shape (m,)
     """
     scale = _scale(matrix)
-    factor, positive = cholesky(matrix * scale[:, None] * scale)
     p, _, m = matrix.shape
-    inverse = np.empty_like(matrix)
-    for j in range(p):
-        unit = np.zeros((p, m))
-        unit[j] = 1.0
-        inverse[:, j] = _backward(factor, _forward(factor, unit, first=j))
+    scaled = matrix * scale[:, None] * scale
+    if m <= _FEW:
+        inverse, positive = _invert_few(scaled)
+    else:
+        factor, positive = cholesky(scaled)
+        inverse = np.empty_like(matrix)
+        for j in range(p):
+            unit = np.zeros((p, m))
+            unit[j] = 1.0
+            inverse[:, j] = _backward(factor, _forward(factor, unit, first=j))
     inverse *= scale[:, None] * scale
     inverse[:, :, ~positive] = np.nan
+    return inverse, positive
+
+
+def _invert_few(matrix):
+    """Do the work of `invert` one scaled matrix after the other, with LAPACK."""
+    inverse = np.zeros_like(matrix)
+    positive = np.zeros(matrix.shape[2], dtype=bool)
+    for k in range(matrix.shape[2]):
+        try:
+            factor = np.linalg.cholesky(matrix[:, :, k])
+        except np.linalg.LinAlgError:
+            continue
+        if np.diagonal(factor).min(initial=1.0) ** 2 > _SMALLEST_PIVOT:
+            root = np.linalg.inv(factor)
+            inverse[:, :, k] = root.T @ root
+            positive[k] = True
     return inverse, positive
 
 
@@ -231,10 +256,17 @@ def newton_step(gradient, information, damping):
     matrix = information * scale[:, None] * scale
     index = np.arange(len(gradient))
     matrix[index, index] += damping
-    factor, positive = cholesky(matrix)
-    y = _forward(factor, gradient * scale)
-    edm = 0.5 * np.einsum('im,im->m', y, y)
-    return -scale * _backward(factor, y), edm, positive & np.isfinite(edm)
+    slope = gradient * scale
+    if gradient.shape[1] <= _FEW:
+        inverse, positive = _invert_few(matrix)
+        direction = np.einsum('ikm,km->im', inverse, slope)
+        edm = 0.5 * np.einsum('im,im->m', slope, direction)
+    else:
+        factor, positive = cholesky(matrix)
+        y = _forward(factor, slope)
+        edm = 0.5 * np.einsum('im,im->m', y, y)
+        direction = _backward(factor, y)
+    return -scale * direction, edm, positive & np.isfinite(edm)
 
 
 def next_damping(damping, better):
