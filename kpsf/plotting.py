@@ -49,8 +49,8 @@ def plot_light_curve(light_curve, ax=None):
     days, time_label = _days(light_curve)
     _draw_series(ax, days, light_curve['flux'].value, light_curve['flux_err'].value,
                  np.asarray(light_curve['flags']))
-    ax.set(xlabel=time_label, ylabel=f'Flux ({RATE})')
-    ax.set_title(light_curve.meta.get('target', ''), loc='left')
+    ax.set(xlabel=time_label, ylabel=f'Flux ({RATE})', title=light_curve.meta.get('target', ''))
+    _draw_legend(ax)
     return ax
 
 
@@ -86,14 +86,15 @@ def plot_recovery(light_curve, truth, axes=None):
     plot_light_curve(light_curve, top)
     days, time_label = _days(light_curve)
     top.plot(days, truth, '-', color=GREY, lw=2.5, zorder=0, label='put in')
-    _draw_legend(top)
+    top.containers[0].set_label('recovered')
+    top.legend(loc='lower left', frameon=False, fontsize='small')
     top.set_xlabel('')
     with np.errstate(divide='ignore', invalid='ignore'):
         residual, error = (1e6 * values / truth for values in
                            (light_curve['flux'].value - truth, light_curve['flux_err'].value))
-    _draw_series(bottom, days, residual, error, np.asarray(light_curve['flags']), legend=False)
+    _draw_series(bottom, days, residual, error, np.asarray(light_curve['flags']))
     bottom.axhline(0.0, color=GREY, lw=1.0, zorder=0)
-    bottom.set(xlabel=time_label, ylabel='Recovered $-$ put in (ppm)')
+    bottom.set(xlabel=time_label, ylabel='Difference (ppm)')
     return np.array([top, bottom])
 
 
@@ -132,10 +133,10 @@ def plot_centroid(light_curve, ax=None):
         shown = shown & (low <= values) & (values <= high)
         set_limits(low, high)
     _draw_flagged(ax, x, y, y_err, flags, shown)
-    _draw_legend(ax)
     ax.figure.colorbar(points, ax=ax, label=time_label)
-    ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)')
-    ax.set_title(light_curve.meta.get('target', ''), loc='left')
+    ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)',
+           title=light_curve.meta.get('target', ''))
+    _draw_legend(ax)
     ax.ticklabel_format(style='plain', useOffset=False)
     ax.locator_params(nbins=5)
     return ax
@@ -179,7 +180,8 @@ def plot_cadence(tpf, fits, index, axes=None):
                          f'{tpf.n_cadences} cadences: pass what belongs together.')
     index = range(tpf.n_cadences)[index]
     good = tpf.good_pixels[index]
-    data = np.where(good, tpf.noise.to_electrons(tpf.flux[index] + tpf.background[index]), np.nan)
+    rate = np.add(tpf.flux[index], tpf.background[index], dtype=np.float64)
+    data = np.where(good, tpf.noise.to_electrons(rate), np.nan)
     model = fits.model_images(index)
     with np.errstate(invalid='ignore'):
         residual = (data - model) / np.sqrt(np.maximum(model, 0.0) + tpf.read_variance)
@@ -224,7 +226,7 @@ def _limits(values, errors, margin=0.06):
     return low - margin * spread, high + margin * spread
 
 
-def _draw_series(ax, days, values, errors, flags, legend=True):
+def _draw_series(ax, days, values, errors, flags):
     """Draw values against time, flagged ones in their own way; all (n,)."""
     fitted, flagged = np.isfinite(values), flags != 0
     good = fitted & ~flagged
@@ -240,12 +242,11 @@ def _draw_series(ax, days, values, errors, flags, legend=True):
              'transform': ax.get_xaxis_transform()}
     with np.errstate(invalid='ignore'):
         for height, marker, beyond in ((1.0, '^', values > high), (0.0, 'v', values < low)):
-            ax.plot(days[beyond], np.full(beyond.sum(), height), marker=marker, **style)
+            if beyond.any():
+                ax.plot(days[beyond], np.full(beyond.sum(), height), marker=marker, **style)
     if not fitted.all():
         ax.plot(days[~fitted], np.full((~fitted).sum(), 0.03), marker='|',
                 label=f'no fit ({(~fitted).sum()})', **{**style, 'ms': 9.0})
-    if legend:
-        _draw_legend(ax)
     ax.ticklabel_format(style='plain', useOffset=False)
 
 
@@ -264,10 +265,10 @@ def _draw_flagged(ax, x, y, y_err, flags, shown):
 
 
 def _draw_legend(ax):
-    """Draw a legend above the axes, where it covers nothing."""
+    """Draw a legend below the axes, where it covers nothing."""
     if ax.get_legend_handles_labels()[0]:
-        ax.legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False,
-                  fontsize='small', borderaxespad=0.2)
+        ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False,
+                  fontsize='small', borderaxespad=0.0)
 
 
 def _brightness(data, model):

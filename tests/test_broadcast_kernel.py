@@ -210,9 +210,8 @@ def test_value_and_slope_are_continuous_where_the_mean_crosses_zero():
 def test_the_mean_is_returned_with_and_without_background():
     generic, gaussian, params = make_pair(offset=offsets()[3])
     rows = np.array([4, 1, 1])
-    for one, other in zip(generic.mean(params[:, rows], rows), gaussian.mean(params[:, rows], rows),
-                          strict=True):
-        assert_allclose(one, other, rtol=1e-12)
+    ours, expected = (kernel.mean(params[:, rows], rows) for kernel in (generic, gaussian))
+    assert_allclose(ours, expected, rtol=1e-12)
 
 
 def test_only_finite_parameters_are_valid():

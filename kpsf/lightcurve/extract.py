@@ -109,13 +109,13 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     >>> light_curve = extract_light_curve(path)
     >>> flux, error = light_curve['flux'].value, light_curve['flux_err'].value
     >>> print(f'{flux.mean():.0f} +- {error.mean():.0f}, scatter {flux.std():.0f} e-/s')
-    200002 +- 12, scatter 11 e-/s
+    200001 +- 12, scatter 12 e-/s
     """
     tpf = tpf if isinstance(tpf, TargetPixels) else read_tpf(tpf)
     plan = plan_fit(tpf, psf, shape, background, position)
     electrons = tpf.electrons
     used = _used_pixels(tpf, electrons)
-    known = _known_background(plan, used)
+    known = _known_where_used(plan, used)
     _require_enough_pixels(tpf, plan, used)
 
     init = _median_start(plan, electrons, used, known, tpf.read_variance)
@@ -147,7 +147,7 @@ def _used_pixels(tpf, electrons):
     return tpf.good_pixels & ~deep
 
 
-def _known_background(plan, used):
+def _known_where_used(plan, used):
     """Return the known background in electrons, () or (n, ny, nx), zero where it is not used."""
     if np.ndim(plan.known) == 0:
         known = np.asarray(plan.known)
@@ -236,7 +236,8 @@ def _common_shape(plan, fits):
         return {}
     # Ten digits are more than is known, and a FITS header holds them.
     return {f'psf_parameter{suffix}': {name: float(f'{values[row, j]:.10g}')
-                                       for name, j in places.items()}
+                                       for name, j in places.items()
+                                       if np.isfinite(values[row, j])}
             for suffix, values in (('s', fits.params), ('_errors', fits.errors))}
 
 

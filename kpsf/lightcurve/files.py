@@ -115,8 +115,7 @@ def _primary_header(meta, mission):
     for number, name in enumerate(values, start=1):
         header[f'PARNAM{number}'] = (name, 'parameter of the PSF')
         header[f'PARVAL{number}'] = values[name]
-        # NaN cannot stand in a header.
-        if np.isfinite(errors.get(name, np.nan)):
+        if name in errors:
             header[f'PARERR{number}'] = errors[name]
     return header
 
@@ -167,8 +166,8 @@ def _meta(header, mission):
     names = {header[f'PARNAM{number}']: number for number in numbers}
     if names:
         for name, key in (('psf_parameters', 'PARVAL'), ('psf_parameter_errors', 'PARERR')):
-            meta[name] = {parameter: header.get(f'{key}{number}', np.nan)
-                          for parameter, number in names.items()}
+            meta[name] = {parameter: header[f'{key}{number}']
+                          for parameter, number in names.items() if f'{key}{number}' in header}
     return meta
 
 
