@@ -21,15 +21,17 @@ class FitFlag(IntFlag):
     NO_COVARIANCE = 8
     CENTROID_OUTSIDE = 16
     FLUX_NOT_POSITIVE = 32
+    FAR_FROM_TARGET = 64
 
 
 FLAG_MEANINGS = {
     'NOT_CONVERGED': 'The fit stopped before its estimated distance to the minimum was small.',
     'TOO_FEW_PIXELS': 'There were fewer usable pixels than free parameters: nothing was fitted.',
-    'AT_BOUND': 'A parameter ended at one of its bounds.',
+    'AT_BOUND': 'A parameter of the PSF ended at one of its bounds.',
     'NO_COVARIANCE': 'The information matrix could not be inverted: there are no errors.',
     'CENTROID_OUTSIDE': 'The fitted position lies outside the stamp.',
     'FLUX_NOT_POSITIVE': 'The fitted flux is zero or negative.',
+    'FAR_FROM_TARGET': 'The fitted position is not that of the target: probably another star.',
 }
 
 

@@ -288,7 +288,7 @@ def test_own_parameters_at_their_bounds_do_not_inform_the_shared_ones():
     assert fits.converged.all()
     at_bound = fits.params[:, 6] == 0
     assert 0 < at_bound.sum() < N
-    assert_array_equal(fits.flags == FitFlag.AT_BOUND, at_bound)
+    assert_array_equal(fits.errors[:, 6] == 0, at_bound)
     joint = Joint(counts, shared, bounds=bounds)
     vector = joint.solve(joint.vector(fits.params) + 1e-3)
     errors = fits.errors[0, 3:6]
@@ -310,6 +310,16 @@ def test_stamps_without_data_are_flagged_and_change_nothing():
     assert np.isnan(fits.errors[empty]).all()
     assert_allclose(fits.params[~empty], alone.params, rtol=1e-7)
     assert_allclose(fits.errors[~empty], alone.errors, rtol=1e-6)
+
+
+def test_stamps_without_data_do_not_limit_a_negative_shared_background():
+    known = np.full((N, *SHAPE), 100.0)
+    counts = make_series(background=75.0)
+    counts[3], known[3] = np.nan, 0.0
+    fits = fit_stamps(counts, EllipticalGaussianPSF(), shared='background',
+                      known_background=known)
+    assert_array_equal(fits.flags, np.where(np.arange(N) == 3, FitFlag.TOO_FEW_PIXELS, 0))
+    assert abs(fits.params[0, 6] + 25) < 4 * fits.errors[0, 6]
 
 
 def test_masked_pixels_have_no_say_in_the_shared_parameters():

@@ -12,7 +12,7 @@ from .. import __version__
 from .._validation import require_finite
 from ..flags import FitFlag
 from ..stamps import fit_stamps
-from ..tpf import META_KEYWORDS, TargetPixels, read_tpf
+from ..tpf import MAX_POSITION_CORRECTION, META_KEYWORDS, TargetPixels, read_tpf
 from .plan import plan_fit
 from .series import LightCurve
 
@@ -54,7 +54,7 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         is noisier, or the values of the model.
     background : {'known', 'fit'}, float or ndarray, optional
         ``'known'``: ``FLUX_BKG`` of the file, plus one constant for the
-        series that is fitted. ``'fit'``: one constant >= 0 per cadence,
+        series that is fitted, but within 10 % of it. ``'fit'``: one constant >= 0 per cadence,
         which costs 10 to 20 % in scatter. Numbers are known rates in e-/s
         per pixel of shape (n_cadences,), (ny, nx) or (n_cadences, ny, nx).
         Default: ``'known'`` if the file has a background and the shape is
@@ -99,8 +99,9 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     then differ from those of other cadences; a cadence with too few pixels
     is a row of NaN with a flag.
 
-    There is a warning too if the fits end more than 1.5 pixels from where
-    the header has the target, and so probably follow another star.
+    Cadences that end more than 1.5 pixels from where the header has the
+    target probably follow another star and have a flag; there is a warning
+    if most of them do.
 
     Examples
     --------
@@ -122,14 +123,14 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     fits = fit_stamps(electrons, plan.model, read_variance=tpf.read_variance, mask=~used,
                       init={**init, **plan.position}, fixed=plan.fixed, shared=plan.shared,
                       covariance=covariance, n_threads=n_threads, progress_bar=progress_bar,
-                      **plan.background_arguments(known))
+                      **plan.background_arguments(known, used))
     meta = {**_identity(tpf), **plan.labels, 'covariance': covariance,
             'kpsf_version': __version__, **_common_shape(plan, fits)}
     columns = {**_source_columns(tpf, plan, fits, used, known), **_shape_columns(plan, fits),
-               **_diagnostics(tpf, fits, used)}
+               **_diagnostics(tpf, plan, fits, used)}
     light_curve = LightCurve(columns, time=tpf.time, meta=meta)
     light_curve._stamp_fits = fits
-    _warn_if_useless(tpf, plan, light_curve)
+    _warn_if_useless(tpf, light_curve)
     return light_curve
 
 
@@ -186,7 +187,8 @@ def _median_start(plan, electrons, used, known, read_variance):
         return {}
     # With nothing shared: a single stamp reaches its minimum more surely that way.
     fit = fit_stamps(median(electrons), plan.model, read_variance=read_variance, init=init,
-                     fixed=plan.fixed, n_threads=1, **plan.background_arguments(known))
+                     fixed=plan.fixed, n_threads=1,
+                     **plan.background_arguments(known, ever[np.newaxis]))
     if fit.flags[0] & UNUSABLE:
         return {}
     return {name: fit.params[0, fit.param_names.index(name)]
@@ -241,11 +243,14 @@ def _common_shape(plan, fits):
             for suffix, values in (('s', fits.params), ('_errors', fits.errors))}
 
 
-def _diagnostics(tpf, fits, used):
+def _diagnostics(tpf, plan, fits, used):
     """Return the columns that tell how the fits went, and those of the file."""
+    x, y = (fits.params[:, fits.param_names.index(name)] for name in (plan.x, plan.y))
+    far = _distance_from_target(tpf, plan, x, y) > FAR_FROM_TARGET
+    flags = fits.flags | np.where(far, int(FitFlag.FAR_FROM_TARGET), 0)
     return {'cstat': fits.deviance, 'gof_z': fits.gof_z, 'flux_fraction': fits.flux_fraction,
             'n_pixels': used.sum(axis=(1, 2)), 'converged': fits.converged,
-            'cadenceno': tpf.cadenceno, 'quality': tpf.quality, 'flags': fits.flags}
+            'cadenceno': tpf.cadenceno, 'quality': tpf.quality, 'flags': flags}
 
 
 def _identity(tpf):
@@ -259,21 +264,33 @@ def _identity(tpf):
             **{name: value for name, value in known.items() if value is not None}}
 
 
-def _warn_if_useless(tpf, plan, light_curve):
+def _distance_from_target(tpf, plan, x, y):
+    """Return how many pixels fitted positions (n,) are from the target's; 0 where unknown."""
+    if plan.position or tpf.meta.get('target_position_from') == 'centre of the stamp':
+        return np.zeros(len(x))
+    # The header's position is that of the catalogue, the motion is relative to it.
+    offset = np.array(tpf.meta.get('pos_corr_median') or (0.0, 0.0))
+    offset = np.where(np.abs(offset) <= MAX_POSITION_CORRECTION, offset, 0.0)
+    motion = offset + np.nan_to_num(tpf.pos_corr)
+    return np.hypot(x - tpf.target_position[0] - motion[:, 0],
+                    y - tpf.target_position[1] - motion[:, 1])
+
+
+def _warn_if_useless(tpf, light_curve):
     """Warn if no cadence was fitted well, or the fits follow another star."""
-    usable = (light_curve['flags'] & UNUSABLE) == 0
-    if not usable.any():
-        msg = (f'The pixels should be those of one star of this PSF, but none of {len(usable)} '
-               f'cadences of {tpf.target} has a usable fit: use the rows as their flags say, or '
-               "hold position, shape and background (position=, shape='fixed', background=).")
+    usable = light_curve[(light_curve['flags'] & UNUSABLE) == 0]
+    if not len(usable):
+        msg = (f'The pixels should be those of one star of this PSF, but none of '
+               f'{len(light_curve)} cadences of {tpf.target} has a usable fit: use the rows as '
+               "their flags say, or hold position, shape and background (position=, "
+               "shape='fixed', background=).")
         warnings.warn(msg, AstropyUserWarning)
         return
-    x, y = (np.median(light_curve[name][usable].value) for name in 'xy')
-    distance = np.hypot(x - tpf.target_position[0], y - tpf.target_position[1])
-    knows_target = tpf.meta.get('target_position_from') != 'centre of the stamp'
-    if knows_target and not plan.position and distance > FAR_FROM_TARGET:
-        msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is {distance:.1f} '
-               'pixels from where the header has it and probably another star: hold position, '
-               f'shape and background (position=({tpf.target_position[0]:.1f}, '
-               f"{tpf.target_position[1]:.1f}), shape='fixed', background=tpf.background).")
+    if np.mean(usable['flags'] & FitFlag.FAR_FROM_TARGET > 0) > 0.5:
+        x, y = (np.median(usable[name].value) for name in 'xy')
+        msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is more than '
+               f'{FAR_FROM_TARGET} pixels from where the header has it and probably another '
+               f'star: hold position, shape and background (position=('
+               f'{tpf.target_position[0]:.1f}, {tpf.target_position[1]:.1f}), '
+               "shape='fixed', background=tpf.background).")
         warnings.warn(msg, AstropyUserWarning)

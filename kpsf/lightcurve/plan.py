@@ -12,6 +12,11 @@ from ..stamps.model_functions import flux_name, position_names
 
 __all__ = ['FitPlan', 'plan_fit']
 
+# How far from FLUX_BKG the constant of the series may end, as a share of it. The pipelines know
+# the background much better than to ten per cent; what a Gaussian would put there beyond that is
+# the wings of the star, and the light curve would scatter by a fifth more.
+MAX_OFFSET = 0.1
+
 
 @dataclass(frozen=True)
 class FitPlan:
@@ -56,11 +61,17 @@ class FitPlan:
         names = (*self.model.param_names, *(['background'] if self.fits_background else []))
         return sum(name not in held and not self.model.fixed.get(name, False) for name in names)
 
-    def background_arguments(self, known):
+    def background_arguments(self, known, used):
         """Return the arguments of `fit_stamps` about the background, given its known part."""
-        if self.fits_background:
-            return {'background': 'fit', 'known_background': known}
-        return {'background': known}
+        if not self.fits_background:
+            return {'background': known}
+        arguments = {'background': 'fit', 'known_background': known}
+        if known.ndim and used.any():
+            lowest, typical = known[used].min(), np.median(known[used])
+            limit = MAX_OFFSET * max(typical, 0.0)
+            if limit > 0:
+                arguments['bounds'] = {'background': (-min(limit, max(lowest, 0.0)), limit)}
+        return arguments
 
 
 def plan_fit(tpf, psf, shape, background, position):

@@ -232,8 +232,8 @@ def _least_background(offset, used):
     if used is None:
         return -offset.min(axis=-1) if offset.ndim else -offset
     used = used.reshape(len(used), -1)
-    lowest = np.where(used, offset, np.inf).min(axis=1)
-    return np.where(np.isfinite(lowest), -lowest, 0.0)
+    # A stamp without pixels sets no limit.
+    return -np.where(used, offset, np.inf).min(axis=1)
 
 
 def _as_dict(values, names, shared, argument):

@@ -136,7 +136,8 @@ def _flags(problem, fits):
     positive = np.isfinite(fits.covariance).all(axis=1)
     flags = np.where(fits.converged, 0, int(FitFlag.NOT_CONVERGED))
     flags |= np.where(positive, 0, int(FitFlag.NO_COVARIANCE))
-    c, moving = problem.constraints, problem.moving
+    # A background at its limit is what many faint stamps have, and no trouble.
+    c, moving = problem.constraints, problem.moving[problem.moving < problem.n_params - 1]
     lower, upper = (limit if limit.shape[1] == 1 else limit[:, problem.rows]
                     for limit in (c.lower, c.upper))
     at_bound = (params[moving] <= lower[moving]) | (params[moving] >= upper[moving])
