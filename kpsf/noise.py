@@ -190,7 +190,22 @@ class NoiseModel:
 
 
 def fit_pixel_noise(flux, background, flux_err, good_pixels, meta):
-    """Return the noise of the pixels of a file, all (n, ny, nx) in e-/s, from some cadences."""
+    """Fit the noise of the pixels of a file, from as many cadences as tell it.
+
+    Parameters
+    ----------
+    flux, background, flux_err : ndarray, shape (n, ny, nx)
+        Rates in e-/s and their standard deviations.
+    good_pixels : ndarray of bool, shape (n, ny, nx)
+        Pixels to use.
+    meta : dict
+        Exposure and nominal read noise, see `~kpsf.TargetPixels`.
+
+    Returns
+    -------
+    NoiseModel
+        The fitted noise.
+    """
     some = slice(None, None, max(1, flux.size // (5 * MAX_PIXELS)))
     return NoiseModel.fit(np.add(flux[some], background[some], dtype=np.float64),
                           np.where(good_pixels[some], flux_err[some], np.nan), meta['exposure'],

@@ -233,12 +233,38 @@ def goodness_of_fit(counts, model, n_free, *, axis=None):
     """
     counts, model = _check_counts_and_model(counts, model)
     counts, model = np.broadcast_arrays(counts, model)
-    mean, variance = cstat_moments(model)
-    excess = np.sum(deviance(counts, model) - mean, axis=axis)
-    n_free = _check_n_free(n_free, counts.size // max(excess.size, 1))
-    with np.errstate(divide='ignore', invalid='ignore'):
-        z = (excess + n_free) / np.sqrt(np.sum(variance, axis=axis))
+    n_fits = np.sum(model, axis=axis).size
+    n_free = _check_n_free(n_free, counts.size // max(n_fits, 1))
+    z = cstat_z(counts, model, n_free, axis=axis)
     return GoodnessOfFit(z, ndtr(-z))
+
+
+def cstat_z(counts, model, n_free, *, used=True, axis=None):
+    """Return ``z`` of `goodness_of_fit` for counts that need no check.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Counts; shifted ones may be below zero.
+    model : ndarray
+        Expected counts, >= 0.
+    n_free : int or ndarray
+        Number of free parameters of each fit.
+    used : bool or ndarray, optional
+        Pixels that count.
+    axis : int or tuple of int, optional
+        Axes to sum over.
+
+    Returns
+    -------
+    float or ndarray
+        NaN where nothing could vary.
+    """
+    mean, variance = cstat_moments(model)
+    excess = np.sum(deviance(counts, model) - mean, axis=axis, where=used)
+    variance = np.sum(variance, axis=axis, where=used)
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return np.where(variance > 0, (excess + n_free) / np.sqrt(variance), np.nan)[()]
 
 
 def _summed_moments(mean, n_counts):

@@ -135,7 +135,7 @@ def test_a_background_near_zero_does_not_hurt(flux):
     assert fits.converged.all()
     at_bound = fits.params[:, 6] == 0
     assert 0.4 < at_bound.mean() < 0.6
-    assert ((fits.errors[:, 6] == 0) == at_bound).all()
+    assert (fits.errors[at_bound, 6] < 1e-6).all()
     assert not fits.flags.any()
     assert_calibrated(pulls(fits, stars))
     scatter = (fits.params - stars.truth)[:, :3].std(axis=0)

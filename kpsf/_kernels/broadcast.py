@@ -22,8 +22,7 @@ _FLOOR = 1e-10
 
 
 class BroadcastLikelihood:
-    """
-    Poisson likelihood of stamps under a function of parameters and pixels.
+    """Poisson likelihood of stamps under a function of parameters and pixels.
 
     The parameters are the function's own and, last, a constant background.
 
@@ -66,8 +65,7 @@ class BroadcastLikelihood:
         return np.isfinite(params).all(axis=0)
 
     def evaluate(self, params, rows, curvature='newton'):
-        """
-        Sum half the deviance and its derivatives over the pixels.
+        """Sum half the deviance and its derivatives over the pixels.
 
         As `GaussianLikelihood.evaluate`, but without second derivatives of
         the function: ``'newton'`` is exact for the background alone, on

@@ -1,6 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""
-The elliptical Gaussian: exact Newton matrices from pixel moments.
+"""The elliptical Gaussian: exact Newton matrices from pixel moments.
 
 The mean of a pixel is ``mu = g + beta`` with ``g = exp(m . eta)``, the
 monomials ``m = (1, X, Y, X^2, XY, Y^2)`` of the pixel's offset from the
@@ -39,8 +38,7 @@ _ALMOST_ONE = 1 + 2.0 ** -52
 
 
 class GaussianLikelihood:
-    """
-    Poisson likelihood of stamps under an elliptical Gaussian.
+    """Poisson likelihood of stamps under an elliptical Gaussian.
 
     The parameters are flux, x, y, a, b, c (of
     ``a dx^2 + 2 b dx dy + c dy^2``) and the background.
@@ -83,8 +81,7 @@ class GaussianLikelihood:
         return (a > 0) & (c > 0) & (a * c > b * b) & np.isfinite(params).all(axis=0)
 
     def evaluate(self, params, rows, curvature='newton'):
-        """
-        Sum half the deviance and its derivatives over the pixels.
+        """Sum half the deviance and its derivatives over the pixels.
 
         Parameters
         ----------

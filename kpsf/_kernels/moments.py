@@ -15,8 +15,7 @@ _WEIGHT = 0.5 / 1.2 ** 2
 
 
 def starting_values(counts, shape, weights=None, known=0.0, measure_background=True):
-    """
-    Estimate an elliptical Gaussian and its background from moments.
+    """Estimate an elliptical Gaussian and its background from moments.
 
     The background is the median of the border, the first centroid the
     brightest 3 x 3 pixels; the rest comes from moments under a Gaussian
@@ -97,8 +96,7 @@ def _brightest(data):
 
 
 def _weighted_moments(data, shape, x_0, y_0):
-    """
-    Return flux, x, y, a, b, c, shape (6, n), from moments under a Gaussian weight at x_0, y_0.
+    """Return flux, x, y, a, b, c, shape (6, n), from moments under a Gaussian weight at x_0, y_0.
 
     The product of two Gaussians has the sum of their precisions, so the
     weight's is subtracted, a centre between theirs, so the offset is
@@ -143,8 +141,7 @@ def _sums(data, shape, x_0, y_0):
 
 
 def _unaliased(total, mean_x, mean_y, xx, xy, yy):
-    """
-    Correct the moments, (n,) each, of a narrow Gaussian for its sampling.
+    """Correct the moments, (n,) each, of a narrow Gaussian for its sampling.
 
     The first terms of Poisson's summation formula: samples one pixel apart
     see exp(-2 pi^2 variance) of the Gaussian's next harmonic, which makes

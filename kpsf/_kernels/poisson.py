@@ -12,9 +12,11 @@ def deviance(counts, mean):
     With r = (mean - counts) / counts it is 2 counts (r - log1p(r)): a difference of numbers of
     the size of the deviance, where -ln L is one of numbers of the size of the counts and loses
     its last digits. 2 mean where counts are 0. Infinite where the mean is negative, or zero under
-    positive counts, so that a solver rejects the step. NaN stays NaN. Counts below zero, which
-    read noise makes of a shifted Poisson variable, get the same expression with ln |counts / mean|:
-    its slope 1 - counts / mean keeps the estimate unbiased where setting them to zero would not.
+    positive counts, so that a solver rejects the step. NaN stays NaN.
+
+    Counts below zero, which read noise makes of a shifted Poisson variable, get the same
+    expression with ln |counts / mean|: its slope 1 - counts / mean keeps the estimate unbiased,
+    where setting them to zero would not.
     """
     counts = np.asarray(counts, dtype=float)
     mean = np.asarray(mean, dtype=float)
@@ -36,8 +38,7 @@ def deviance(counts, mean):
 
 
 def continued_terms(counts, mean, floor):
-    """
-    Return half the deviance of each pixel, its slope, and 1 / mean.
+    """Return half the deviance of each pixel, its slope, and 1 / mean.
 
     Below ``floor`` (m, 1) the deviance goes on as the parabola that has its
     value and slope at the floor and a minimum at or above zero.  A model

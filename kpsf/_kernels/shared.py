@@ -1,6 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""
-Parameters that a whole series shares, and the covariance of all.
+"""Parameters that a whole series shares, and the covariance of all.
 
 The normal equations of a series with shared parameters are an arrow: one
 block A per stamp for its own parameters, their coupling C to the shared
@@ -22,8 +21,7 @@ __all__ = ['Fits', 'Series', 'solve_series']
 
 @dataclass(frozen=True)
 class Series:
-    """
-    The stamps of a series and what is known of their parameters.
+    """The stamps of a series and what is known of their parameters.
 
     Attributes
     ----------
@@ -66,8 +64,7 @@ class Series:
 
 @dataclass
 class Fits:
-    """
-    What `solve_series` found.
+    """What `solve_series` found.
 
     Attributes
     ----------
@@ -122,8 +119,7 @@ class _Profile:
 
 
 def solve_series(series, start, max_iter=100, covariance='fisher'):
-    """
-    Fit a series, shared parameters included.
+    """Fit a series, shared parameters included.
 
     Parameters
     ----------
@@ -166,8 +162,7 @@ def _solve_part(series, fits, part, max_iter, curvature):
 
 
 def _fit_shared(series, fits, max_iter, curvature, sandwich):
-    """
-    Bring the shared parameters to their maximum likelihood, in place.
+    """Bring the shared parameters to their maximum likelihood, in place.
 
     Returns their expected distance (a number) and their covariance and
     inverse information, two (s, s).
@@ -228,8 +223,7 @@ def _sweep(series, fits, max_iter, used=None, curvature='newton', sandwich=False
 
 
 class _Arrow:
-    """
-    The blocks of some stamps' normal equations.
+    """The blocks of some stamps' normal equations.
 
     Attributes
     ----------
@@ -286,8 +280,7 @@ class _Arrow:
                             self._score[np.ix_(free, free)], self.response))
 
     def covariance(self, shared_covariance, shared_inverse):
-        """
-        Return the covariance of own and shared parameters, (q, q, m).
+        """Return the covariance of own and shared parameters, (q, q, m).
 
         Given the covariance and the inverse information (s, s) of the
         shared ones; NaN where A^-1 does not exist.
@@ -307,8 +300,7 @@ class _Arrow:
         return covariance
 
     def _sandwiched(self, shared_inverse):
-        """
-        Return A^-1 K A^-1, (l, l, m), with K the variance of the scores.
+        """Return A^-1 K A^-1, (l, l, m), with K the variance of the scores.
 
         A stamp's own scores also have a share in the shared estimate, which
         takes a part of them away.
@@ -324,7 +316,7 @@ class _Arrow:
 
 
 def _shared_step(series, fits, profile, limits, damping):
-    """Return the step (s,) of the shared parameters and its distance, infinite if there is none."""
+    """Return the step (s,) of the shared parameters and its distance; infinite if none exists."""
     shared = fits.params[series.shared][:, :1]
     pinned = solver.active_bounds(shared, profile.gradient, limits)
     with np.errstate(all='ignore'):

@@ -1,6 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""
-The one solver: damped Newton for a batch of independent fits.
+"""The one solver: damped Newton for a batch of independent fits.
 
 An *objective* has ``evaluate(params, rows, curvature)`` that returns half
 the deviance (m,), its gradient (p, m) and its curvature (p, p, m) for the
@@ -14,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', 'Solution', 'active_bounds', 'add_prior_values', 'add_priors',
-           'cholesky', 'next_damping', 'invert', 'newton_step', 'pin', 'solve']
+__all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', 'Solution',
+           'active_bounds', 'add_prior_values', 'add_priors', 'cholesky', 'invert',
+           'newton_step', 'next_damping', 'pin', 'solve']
 
 # Expected distance to the minimum, 0.5 g H^-1 g, at which a fit has
 # converged: every parameter within 1.5e-3 of its standard error.
@@ -33,8 +33,7 @@ _RIDGE = 1e-9
 
 @dataclass(frozen=True)
 class Constraints:
-    """
-    What limits the parameters of a batch.
+    """What limits the parameters of a batch.
 
     Attributes
     ----------
@@ -69,8 +68,7 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Solution:
-    """
-    What `solve` found, one column or element for each fit.
+    """What `solve` found, one column or element for each fit.
 
     Attributes
     ----------
@@ -105,8 +103,7 @@ class Solution:
 
 
 def cholesky(matrix):
-    """
-    Factor a batch of symmetric matrices.
+    """Factor a batch of symmetric matrices.
 
     Parameters
     ----------
@@ -155,8 +152,7 @@ def _backward(factor, y):
 
 
 def invert(matrix):
-    """
-    Invert a batch of information matrices.
+    """Invert a batch of information matrices.
 
     Parameters
     ----------
@@ -246,8 +242,7 @@ def pin(gradient, information, pinned):
 
 
 def newton_step(gradient, information, damping):
-    """
-    Return the damped step, the expected distance and where both exist.
+    """Return the damped step, the expected distance and where both exist.
 
     The matrices are scaled by their diagonals first; the damping is
     Levenberg's on the scaled matrix, that is Marquardt's.
@@ -333,8 +328,7 @@ class _Batch:
         return params
 
     def distance_after(self, distance):
-        """
-        Predict the expected distance (m,) after the next step.
+        """Predict the expected distance (m,) after the next step.
 
         Newton's errors go as d' = c d^2, with c from the step before; infinite
         without one.
@@ -367,8 +361,7 @@ class _Batch:
 
 
 def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
-    """
-    Minimise half the deviance of many fits at once.
+    """Minimise half the deviance of many fits at once.
 
     Newton steps with Levenberg's damping where a step is refused, the
     expected information where the observed one is not positive definite,
@@ -435,8 +428,7 @@ def _own_block(params, state, limits):
 
 
 def _descend(objective, start, rows, constraints, budget, predict):
-    """
-    Return parameters (p, m) after the last step, and the evaluations (m,).
+    """Return parameters (p, m) after the last step, and the evaluations (m,).
 
     A fit ends below the tolerance, or, with ``predict``, where its next
     step is predicted to lead far below it, or after ``budget`` (m,)

@@ -20,8 +20,7 @@ _DEEPEST = 8.0
 
 def pose_problem(counts, model, *, background, known_background, read_variance, mask,
                  fixed, shared, bounds, priors):
-    """
-    Check the arguments of `fit_stamps` and return the `Problem`.
+    """Check the arguments of `fit_stamps` and return the `Problem`.
 
     Raises
     ------
@@ -111,8 +110,7 @@ def _check_model(model):
 
 
 def per_pixel(values, name, shape):
-    """
-    Return a per-pixel argument in one of three shapes.
+    """Return a per-pixel argument in one of three shapes.
 
     (), (n_pixels,) or (n, n_pixels), from a number, (ny, nx) or (n, ny, nx).
     """
@@ -222,8 +220,7 @@ def per_stamp(values, name, n):
 
 
 def _least_background(offset, used):
-    """
-    Return the lowest background at which every mean stays positive, () or (n,).
+    """Return the lowest background at which every mean stays positive, () or (n,).
 
     Zero, or below it what the known background of the pixels in use allows.
     """

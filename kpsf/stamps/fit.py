@@ -18,8 +18,7 @@ __all__ = ['fit_stamps']
 def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_variance=0.0,
                mask=None, init=None, fixed=(), shared=(), bounds=None, priors=None,
                covariance='fisher', max_iter=100, n_threads=None, progress_bar=False):
-    """
-    Fit a PSF to many stamps at once by Poisson maximum likelihood.
+    """Fit a PSF to many stamps at once by Poisson maximum likelihood.
 
     The stamps are independent, except for parameters named in ``shared``.
     Every fit either converged (its expected distance to the minimum is
@@ -125,9 +124,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     else:
         fits = Fits.empty(np.empty((problem.n_params, 0)), len(problem.moving))
     flags = _flags(problem, fits)
-    return StampFits(problem, names, *_on_all_rows(
-        problem, fits.params[:len(names)], fits.covariance, fits.deviance, fits.edm,
-        fits.n_iter, fits.converged, flags))
+    return StampFits(param_names=names, problem=problem,
+                     **_on_all_rows(problem, fits, len(names), flags))
 
 
 def _flags(problem, fits):
@@ -155,18 +153,19 @@ def _flags(problem, fits):
     return flags
 
 
-def _on_all_rows(problem, params, packed, deviance, edm, n_iter, converged, flags):
-    """Return the results of all stamps; NaN and a flag where nothing was fitted."""
+def _on_all_rows(problem, fits, n_params, flags):
+    """Return the results of all stamps by name; NaN and a flag where nothing was fitted."""
     n, rows = len(problem.counts), problem.rows
-    params = np.ascontiguousarray(params.T)
-    if len(rows) == n:
-        return params, packed, deviance, edm, n_iter, converged, flags
 
     def spread(values, missing):
+        if len(rows) == n:
+            return values
         everywhere = np.full((n, *values.shape[1:]), missing, dtype=values.dtype)
         everywhere[rows] = values
         return everywhere
 
-    return (*(spread(values, np.nan) for values in (params, packed, deviance, edm)),
-            spread(n_iter, 0), spread(converged, False),
-            spread(flags, int(FitFlag.TOO_FEW_PIXELS)))
+    return {'params': spread(np.ascontiguousarray(fits.params[:n_params].T), np.nan),
+            'packed': spread(fits.covariance, np.nan),
+            'deviance': spread(fits.deviance, np.nan), 'edm': spread(fits.edm, np.nan),
+            'n_iter': spread(fits.n_iter, 0), 'converged': spread(fits.converged, False),
+            'flags': spread(flags, int(FitFlag.TOO_FEW_PIXELS))}

@@ -7,8 +7,7 @@ __all__ = ['StampModel', 'flux_name', 'position_names']
 
 
 class StampModel:
-    """
-    A model on the pixels of a stamp.
+    """A model on the pixels of a stamp.
 
     Parameters
     ----------

@@ -23,8 +23,7 @@ _CHUNK = 2048
 
 @dataclass(frozen=True)
 class Problem:
-    """
-    Stamps, the model, and everything that is known beforehand.
+    """Stamps, the model, and everything that is known beforehand.
 
     The likelihood always has a constant background as its last parameter;
     where none is fitted it is held at 0.
@@ -84,8 +83,7 @@ class Problem:
         return self.stamp_model is None
 
     def pixels(self, rows):
-        """
-        Return shifted counts and weights of the stamps ``rows``.
+        """Return shifted counts and weights of the stamps ``rows``.
 
         Both (m, n_pixels); the counts are 0 where they are not used, the
         weights None where all are.

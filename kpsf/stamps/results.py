@@ -1,23 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`StampFits`: what `fit_stamps` found."""
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from astropy.table import QTable
 
-from .._kernels.poisson import deviance
-from ..statistics import cstat_moments
+from ..statistics import cstat_z
 from .model_functions import flux_name
 
 __all__ = ['StampFits']
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class StampFits:
-    """
-    Fits of many stamps, made by `fit_stamps`.
+    """Fits of many stamps, made by `fit_stamps`.
 
-    Attributes
+    Parameters
     ----------
     param_names : tuple of str
         The model's parameters and, if it was fitted, ``'background'``.
@@ -27,26 +27,28 @@ class StampFits:
     deviance : ndarray, shape (n,)
         C-statistic, without the priors' share.
     edm : ndarray, shape (n,)
-        Expected distance to the minimum of half the deviance, where the
-        last step began.
+        Expected distance to the minimum of half the deviance.
     n_iter : ndarray of int, shape (n,)
         Number of evaluations of the likelihood.
     converged : ndarray of bool, shape (n,)
+        Whether ``edm`` is below 1e-6.
     flags : ndarray of int, shape (n,)
         See `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
+    packed : ndarray, shape (n, q (q + 1) / 2)
+        Lower triangles of the covariances; `covariance` unpacks them.
+    problem : object
+        The stamps and all that was known of them; not public.
     """
 
-    def __init__(self, problem, param_names, params, packed, deviance, edm, n_iter, converged,
-                 flags):
-        self._problem = problem
-        self._packed = packed
-        self.param_names = param_names
-        self.params = params
-        self.deviance = deviance
-        self.edm = edm
-        self.n_iter = n_iter
-        self.converged = converged
-        self.flags = flags
+    param_names: tuple
+    params: np.ndarray
+    deviance: np.ndarray
+    edm: np.ndarray
+    n_iter: np.ndarray
+    converged: np.ndarray
+    flags: np.ndarray
+    packed: np.ndarray
+    problem: object
 
     def __len__(self):
         """Return the number of stamps."""
@@ -59,47 +61,44 @@ class StampFits:
 
     @property
     def covariance(self):
-        """
-        Covariance of all parameters, ndarray of shape (n, p, p).
+        """Covariance of all parameters, ndarray of shape (n, p, p).
 
         Zero for fixed parameters and those at a bound; NaN where it does
         not exist. Made anew at each access: 8 p^2 bytes per stamp.
         """
-        moving = self._problem.moving
+        moving = self.problem.moving
         p = len(self.param_names)
         covariance = np.zeros((len(self), p, p))
         covariance[np.isnan(self.params[:, 0])] = np.nan
         for k, (i, j) in enumerate(zip(*np.tril_indices(len(moving)), strict=True)):
-            covariance[:, moving[i], moving[j]] = self._packed[:, k]
-            covariance[:, moving[j], moving[i]] = self._packed[:, k]
+            covariance[:, moving[i], moving[j]] = self.packed[:, k]
+            covariance[:, moving[j], moving[i]] = self.packed[:, k]
         return covariance
 
     @cached_property
     def errors(self):
         """Standard errors of all parameters, ndarray of shape (n, p)."""
-        moving = self._problem.moving
+        moving = self.problem.moving
         errors = np.zeros_like(self.params)
         errors[np.isnan(self.params)] = np.nan
         i, j = np.tril_indices(len(moving))
         with np.errstate(invalid='ignore'):
-            errors[:, moving] = np.sqrt(self._packed[:, i == j])
+            errors[:, moving] = np.sqrt(self.packed[:, i == j])
         return errors
 
     @cached_property
     def flux_fraction(self):
-        """
-        Share of the PSF that falls on the pixels in the fit, ndarray of shape (n,).
+        """Share of the PSF that falls on the pixels in the fit, ndarray of shape (n,).
 
         NaN for models without a parameter ``flux`` or ``amplitude``.
         """
-        problem = self._problem
+        problem = self.problem
         name = flux_name(problem.model)
         fraction = np.full(len(self), np.nan)
         if name is None:
             return fraction
         j = problem.model.param_names.index(name)
-
-        def add(rows):
+        for rows in self._chunks():
             params = self._all_params(rows)
             params[j] = 1.0
             likelihood = problem.likelihood(rows)
@@ -107,43 +106,31 @@ class StampFits:
             if likelihood.weights is not None:
                 psf = psf * likelihood.weights
             fraction[rows] = psf.sum(axis=1)
-
-        self._for_chunks(add)
         return fraction
 
     @cached_property
     def gof_z(self):
-        """
-        Goodness of fit, ndarray of shape (n,).
+        """Goodness of fit, ndarray of shape (n,).
 
         The C-statistic's distance from its expectation in standard
         deviations (see `~kpsf.goodness_of_fit`); NaN where nothing was
         fitted. Above about 5 the model is not the whole story and formal
         errors are too small.
         """
-        moving = len(self._problem.constraints.free)
-        n_own = (self.errors[:, self._problem.moving[:moving]] > 0).sum(axis=1)
+        moving = len(self.problem.constraints.free)
+        n_own = (self.errors[:, self.problem.moving[:moving]] > 0).sum(axis=1)
         z = np.full(len(self), np.nan)
-
-        def compare(rows):
-            likelihood = self._problem.likelihood(rows)
+        for rows in self._chunks():
+            likelihood = self.problem.likelihood(rows)
             _, mean = likelihood.mean(self._all_params(rows), np.arange(len(rows)))
-            mean = np.maximum(mean, 0.0)
-            used = 1.0 if likelihood.weights is None else likelihood.weights
-            with np.errstate(all='ignore'):
-                expected, variance = cstat_moments(np.where(np.isfinite(mean), mean, 0.0))
-                excess = used * (deviance(likelihood.counts, mean) - expected)
-                variance = (used * variance).sum(axis=1)
-                z[rows] = np.where(variance > 0, (excess.sum(axis=1) + n_own[rows])
-                                   / np.sqrt(variance), np.nan)
-
-        self._for_chunks(compare)
+            mean = np.where(np.isfinite(mean), np.maximum(mean, 0.0), 0.0)
+            used = True if likelihood.weights is None else likelihood.weights > 0
+            z[rows] = cstat_z(likelihood.counts, mean, n_own[rows], used=used, axis=1)
         return z
 
     @cached_property
     def table(self):
-        """
-        All results as a `~astropy.table.QTable`, one row per stamp.
+        """All results as a `~astropy.table.QTable`, one row per stamp.
 
         Columns ``<name>_fit`` and ``<name>_err`` for each parameter,
         ``flux_fraction``, ``cstat``, ``gof_z``, ``edm``, ``n_iter``,
@@ -160,8 +147,7 @@ class StampFits:
         return table
 
     def model_images(self, index=slice(None)):
-        """
-        Return the fitted mean of some stamps, background included.
+        """Return the fitted mean of some stamps, background included.
 
         Parameters
         ----------
@@ -180,20 +166,20 @@ class StampFits:
         """
         rows = np.arange(len(self))[index]
         flat = np.atleast_1d(rows)
-        likelihood = self._problem.likelihood(flat)
+        likelihood = self.problem.likelihood(flat)
         _, mean = likelihood.mean(self._all_params(flat), np.arange(len(flat)))
-        shift = self._problem.read_variance
+        shift = self.problem.read_variance
         mean = mean - (shift[flat] if shift.ndim == 2 else shift)
-        return mean.reshape(*np.shape(rows), *self._problem.shape)
+        return mean.reshape(*np.shape(rows), *self.problem.shape)
 
     def _all_params(self, rows):
         """Return the likelihood's parameters of ``rows``, (p, m), as a copy."""
-        params = np.zeros((self._problem.n_params, len(rows)))
+        params = np.zeros((self.problem.n_params, len(rows)))
         params[:len(self.param_names)] = self.params[rows].T
         return params
 
-    def _for_chunks(self, function, size=2048):
-        """Call a function with the indices of one chunk of fitted stamps after the other."""
-        rows = self._problem.rows
+    def _chunks(self, size=2048):
+        """Yield the indices of the fitted stamps, some at a time."""
+        rows = self.problem.rows
         for start in range(0, len(rows), size):
-            function(rows[start:start + size])
+            yield rows[start:start + size]

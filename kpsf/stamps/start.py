@@ -10,8 +10,7 @@ __all__ = ['starting_params']
 
 
 def starting_params(problem, init, series):
-    """
-    Return starting values inside the bounds.
+    """Return starting values inside the bounds.
 
     What ``init`` gives is taken, fixed parameters are the model's, and what
     is left is measured: position, flux and background from moments, and

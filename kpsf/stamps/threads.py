@@ -18,8 +18,7 @@ def available_threads():
 
 
 def run_on_threads(function, parts, n_threads, progress_bar=False):
-    """
-    Return ``[function(part) for part in parts]``.
+    """Return ``[function(part) for part in parts]``.
 
     NumPy lets go of the interpreter in every array operation, which is
     where the time goes: threads share the arrays and cost nothing to start.

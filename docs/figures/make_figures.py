@@ -1,0 +1,47 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Make the figures of the README and the user guide.
+
+``python docs/figures/make_figures.py`` draws the demonstration; with ``KPSF_DATA`` set to a folder
+of real files it also draws those of Tabby's star and Kepler-62.
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from astropy.io import fits
+
+from kpsf import extract_light_curve, read_tpf, simulate_tpf
+from kpsf.plotting import plot_cadence, plot_light_curve, plot_recovery
+from kpsf.simulate import tabby_like_dips
+
+HERE = Path(__file__).parent
+DPI = 110
+
+
+def draw_demo():
+    """Draw dips that were put into simulated pixels, as `kpsf demo` does."""
+    with TemporaryDirectory() as folder:
+        path = simulate_tpf(Path(folder) / 'demo.fits', drift=0.05, seed=1,
+                            light_curve=tabby_like_dips(np.arange(1000)))
+        truth = np.ravel(fits.getdata(path, 'TRUTH')['FLUX'])
+        axes = plot_recovery(extract_light_curve(path), truth)
+    axes[0].figure.savefig(HERE / 'demo.png', dpi=DPI)
+
+
+def draw_real(folder):
+    """Draw light curves of real pixels, and one cadence of them."""
+    for name, pattern in (('tabby', 'kplr008462852*'), ('kepler62', 'kplr009002278*')):
+        pixels = read_tpf(next((folder / 'kepler').glob(pattern)))
+        light_curve = extract_light_curve(pixels)
+        plot_light_curve(light_curve).figure.savefig(HERE / f'{name}.png', dpi=DPI)
+        if name == 'tabby':
+            axes = plot_cadence(pixels, light_curve, 0)
+            axes[0].figure.savefig(HERE / 'tabby_cadence.png', dpi=DPI)
+
+
+if __name__ == '__main__':
+    draw_demo()
+    if 'KPSF_DATA' in os.environ:
+        draw_real(Path(os.environ['KPSF_DATA']))
