@@ -135,23 +135,26 @@ def test_numerical_derivatives_lead_to_the_analytic_results():
             assert_allclose(scaled(also, fisher), scaled(information, fisher), atol=1e-3)
 
 
-def test_steps_in_units_of_the_errors_do_not_depend_on_the_unit_of_a_parameter():
-    far = 1e7
+@pytest.mark.parametrize('far', [0.0, 1e4, pytest.param(2.45e6, marks=pytest.mark.xfail(
+    reason='a step below 1e-14 |value| is replaced by one of 1e-6 |value|'))])
+def test_numerical_derivatives_do_not_depend_on_where_zero_is(far):
+    # A flare of an hour, timed to ten seconds, on an axis that starts long ago.
     rng = np.random.default_rng(6)
-    x = np.arange(40.0)
+    x = 0.02 * np.arange(40)
 
-    def bump(params):
-        return params[0][:, None] * np.exp(-0.5 * (x - (params[1] - far)[:, None]) ** 2 / 9)
+    def flare(params):
+        since = x - (params[1] - far)[:, None]
+        return params[0][:, None] * np.exp(-0.5 * (since / 0.06) ** 2)
 
-    counts = rng.poisson(bump(np.array([[200.0], [far + 19.0]])) + 3).astype(float)
-    near = BroadcastLikelihood(counts, lambda p: bump(p + [[0], [far]]), 3)
-    distant = BroadcastLikelihood(counts, bump, 3)
-    results = []
-    for likelihood, position in ((near, 18.8), (distant, far + 18.8)):
-        params = np.array([[210.0], [position], [2.5]])
-        likelihood.evaluate(params, [0])
-        results.append(likelihood.evaluate(params, [0])[1])
-    assert_allclose(results[1], results[0], rtol=1e-3)
+    params = np.array([[9.9e4], [far + 0.4002], [2.5]])
+    counts = rng.poisson(flare(np.array([[1e5], [far + 0.4]])) + 3).astype(float)
+    likelihood = BroadcastLikelihood(counts, flare, 3)
+    shape = flare(params)[0]
+    slope = 1 - counts[0] / (shape + 2.5)
+    expected = (shape * (x - 0.4002) / 0.06 ** 2 * slope).sum()
+    likelihood.evaluate(params, [0])              # the first steps are in units of the values
+    for _ in range(4):
+        assert_allclose(likelihood.evaluate(params, [0])[1][1, 0], expected, rtol=0.01)
 
 
 def test_parameters_that_do_not_move_have_no_derivatives():

@@ -235,17 +235,20 @@ def test_a_mean_below_zero_has_no_likelihood():
     assert np.isfinite(np.delete(value, 2)).all()
 
 
-def test_only_finite_ellipses_are_valid():
-    columns = np.repeat(TRUTH[:, None], 8, axis=1)
+def test_only_finite_ellipses_near_the_stamp_are_valid():
+    columns = np.repeat(TRUTH[:, None], 11, axis=1)
     columns[3, 1] = -0.7                        # a
     columns[5, 2] = -0.45                       # c
     columns[3:6, 3] = -0.7, 0.1, -0.45
     columns[4, 4] = np.sqrt(columns[3, 4] * columns[5, 4]) * 1.0001
     columns[1, 5] = np.nan
     columns[6, 6] = np.inf
-    columns[0, 7] = -3.0                        # a negative flux is no harm
-    valid = GaussianLikelihood(np.zeros((8, X.size)), SHAPE).is_valid(columns)
-    assert_array_equal(valid, [True, False, False, False, False, False, False, True])
+    columns[1, 7] = 100.0
+    columns[2, 8] = -100.0
+    columns[1:3, 9] = -3.0, SHAPE[0] + 2.0      # outside of it is no harm
+    columns[0, 10] = -3.0                       # nor is a negative flux
+    valid = GaussianLikelihood(np.zeros((11, X.size)), SHAPE).is_valid(columns)
+    assert_array_equal(valid, [True, *[False] * 8, True, True])
 
 
 @pytest.mark.parametrize('curvature', ['newton', 'fisher', 'score'])

@@ -88,6 +88,13 @@ def test_means_below_zero_are_led_back(counts):
     assert (inverse == 1 / FLOOR).all()
 
 
+@pytest.mark.parametrize('counts', COUNTS)
+def test_the_parabola_is_no_flatter_than_the_likelihood_at_the_floor(counts):
+    # A step from below would go too far otherwise.
+    at_slope, below = half_deviance(counts, FLOOR)[1], half_deviance(counts, 0.5 * FLOOR)[1]
+    assert (at_slope - below) / (0.5 * FLOOR) > max(counts, 0) / FLOOR ** 2
+
+
 def test_a_mean_that_is_not_a_number_stays_one():
     value, slope, _ = half_deviance(3.0, np.nan)
     assert np.isnan(value).all()

@@ -166,11 +166,8 @@ def test_the_covariance_is_that_of_the_whole_problem(kind):
     for row in range(N):
         place = joint.index(row)
         expected = whole[np.ix_(place, place)]
-        if kind == 'sandwich':
-            assert_allclose(fits.errors[row], np.sqrt(np.diag(expected)), rtol=2e-4)
-        else:
-            assert_allclose(correlation(fits.covariance[row], expected),
-                            correlation(expected, expected), atol=2e-4)
+        assert_allclose(correlation(fits.covariance[row], expected),
+                        correlation(expected, expected), atol=2e-4)
 
 
 def test_the_covariances_of_that_comparison_differ():
@@ -179,21 +176,6 @@ def test_the_covariances_of_that_comparison_differ():
               for kind in ('fisher', 'observed', 'sandwich')]
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert np.abs(errors[i] / errors[j] - 1).max() > 0.01
-
-
-@pytest.mark.xfail(reason='the sandwich leaves out A^-1 (K_os - K_oo R) S^-1 between '
-                          'own and shared parameters')
-def test_the_sandwich_of_own_with_shared_parameters_is_that_of_the_whole_problem():
-    counts = make_series()
-    shared = ('a', 'b', 'c')
-    fits = fit_stamps(counts, EllipticalGaussianPSF(), shared=shared, covariance='sandwich',
-                      n_threads=1)
-    joint = Joint(counts, shared)
-    whole = joint.covariance(joint.vector(fits.params), 'sandwich')
-    for row in range(N):
-        expected = whole[np.ix_(joint.index(row), joint.index(row))]
-        assert_allclose(correlation(fits.covariance[row], expected),
-                        correlation(expected, expected), atol=2e-4)
 
 
 @pytest.mark.parametrize('kind', ['fisher', 'observed', 'sandwich'])
@@ -363,6 +345,20 @@ def test_too_few_steps_leave_every_stamp_flagged():
                       init={'a': 0.3, 'b': 0.1, 'c': 1.0}, max_iter=1)
     assert not fits.converged.any()
     assert (fits.flags & FitFlag.NOT_CONVERGED).all()
+
+
+@pytest.mark.parametrize('max_iter', [
+    2, pytest.param(3, marks=pytest.mark.xfail(
+        reason='without any converged stamp the series is at its minimum')), 4, 6, 8, 12, 50])
+def test_what_is_called_converged_is_at_the_joint_minimum(max_iter):
+    counts = make_series()
+    minimum = fit_stamps(counts, EllipticalGaussianPSF(), shared=('a', 'b', 'c'))
+    fits = fit_stamps(counts, EllipticalGaussianPSF(), shared=('a', 'b', 'c'),
+                      init={'a': 0.3, 'b': 0.1, 'c': 1.0}, max_iter=max_iter)
+    away = np.abs((fits.params - minimum.params) / minimum.errors).max(axis=1)
+    assert (away[fits.converged] < 0.01).all()
+    assert_array_equal(fits.flags & FitFlag.NOT_CONVERGED > 0, ~fits.converged)
+    assert fits.converged.all() == (max_iter == 50)
 
 
 def test_sharing_costs_less_than_free_shapes_and_more_than_known_ones():

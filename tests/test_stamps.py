@@ -353,7 +353,7 @@ def test_a_series_without_any_data_is_all_flags(kwargs):
 def test_as_many_pixels_as_parameters_are_enough():
     counts, used = make_stamps(2), np.zeros((2, *SHAPE), bool)
     used[:, 2:5, 3:6] = True
-    used[0, 2, 3], used[1, 2, 3:] = False, False             # 8 pixels and 6
+    used[0, 2, :5], used[1, 2] = False, False                 # 7 pixels and 6
     fits = fit(counts, mask=~used)
     assert not fits.flags[0] & FitFlag.TOO_FEW_PIXELS
     assert fits.flags[1] == FitFlag.TOO_FEW_PIXELS

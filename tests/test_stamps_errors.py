@@ -140,7 +140,7 @@ ARGUMENT_TROUBLE = [
     ({'priors': {'X_0': (0, 1)}}, ValueError, r'priors must name parameters.*names X_0'),
     ({'init': {'y': 3.0}}, ValueError, r'init must name parameters.*names y'),
     ({'init': Table({'flux_fit': NAN})}, ValueError, r'init must name parameters.*names flux_fit'),
-    ({'fixed': (1,)}, TypeError, r'fixed must hold parameter names.*\(1,\): pass strings'),
+    ({'fixed': (1,)}, TypeError, r'fixed must hold parameter names.*\(1,\): pass a tuple'),
     ({'shared': (None, 'a')}, TypeError, r'shared must hold parameter names'),
     ({'fixed': 'background'}, ValueError, r"cannot be fixed while background='fit': pass its val"),
     ({'background': 5.0, 'fixed': 'background'}, ValueError, r'fixed must name.*names background'),
@@ -212,13 +212,21 @@ def test_arguments_that_make_no_sense_say_why(arguments, error, message):
         fit_stamps(COUNTS, **{'model': EllipticalGaussianPSF(), **arguments})
 
 
-@pytest.mark.xfail(reason='these come back as "object is not iterable"')
 @pytest.mark.parametrize('arguments', [
     {'fixed': 5}, {'fixed': None}, {'shared': {'a': 1}, 'bounds': {'a': 3.0}},
     {'shared': 'a', 'bounds': {'a': None}}, {'shared': 'a', 'priors': {'a': 0.5}}])
 def test_nothing_comes_back_as_an_error_of_the_interpreter(arguments):
     with pytest.raises((TypeError, ValueError), match=': '):
         fit_stamps(COUNTS, EllipticalGaussianPSF(), **arguments)
+
+
+@pytest.mark.xfail(reason='the check uses up a generator of names')
+def test_names_may_come_one_by_one():
+    model = EllipticalGaussianPSF(900, 3.1, 3.4, 0.5, 0, 0.5)
+    fits = fit_stamps(COUNTS, model, fixed=(name for name in 'abc'), shared={'x_0': None})
+    assert (fits.params[:, 3:6] == [0.5, 0, 0.5]).all()
+    assert not fits.errors[:, 3:6].any()
+    assert (fits.params[:, 1] == fits.params[0, 1]).all()
 
 
 def test_starting_values_of_stamps_without_data_need_not_be_finite():

@@ -76,9 +76,14 @@ class GaussianLikelihood:
         self._buffers = np.empty((7, min(_BLOCK, len(counts)), nx * ny))
 
     def is_valid(self, params):
-        """Say which columns of ``params`` (7, m) are ellipses."""
-        a, b, c = params[3:6]
-        return (a > 0) & (c > 0) & (a * c > b * b) & np.isfinite(params).all(axis=0)
+        """Say which columns of ``params`` (7, m) are ellipses not too far from the stamp.
+
+        Further out than the stamp is wide there is nothing left that would lead back.
+        """
+        _, x, y, a, b, c, _ = params
+        x_0, y_0 = self.centre
+        near = (np.abs(x - x_0) <= 3 * x_0 + 3) & (np.abs(y - y_0) <= 3 * y_0 + 3)
+        return near & (a > 0) & (c > 0) & (a * c > b * b) & np.isfinite(params).all(axis=0)
 
     def evaluate(self, params, rows, curvature='newton'):
         """Sum half the deviance and its derivatives over the pixels.
@@ -105,6 +110,12 @@ class GaussianLikelihood:
             information = _chain(curve, jacobian)
             if curvature in _OBSERVED:
                 self._add_second_order(information, params, slope)
+        nothing = np.abs(params[0]) < _SMALLEST_FLUX
+        if nothing.any():
+            # Nothing depends on the shape and place of no star; that so little
+            # does would make the solver look for it far away.
+            gradient[1:6, nothing] = 0.0
+            information[1:6, :, nothing] = information[:, 1:6, nothing] = 0.0
         return value, gradient, information
 
     def mean(self, params, rows):

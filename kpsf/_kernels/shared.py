@@ -293,11 +293,20 @@ class _Arrow:
             covariance = np.empty((n_own + n_shared,) * 2 + (len(self.value),))
             cross = -np.einsum('lsm,st->ltm', self.response, shared_covariance)
             covariance[:n_own, :n_own] = own - np.einsum('lsm,ksm->lkm', cross, self.response)
+            if self._score is not None:
+                cross = cross + np.einsum('ikm,ksm,st->itm', self.inverse,
+                                          self._to_shared(), shared_inverse)
             covariance[:n_own, n_own:] = cross
             covariance[n_own:, :n_own] = cross.transpose(1, 0, 2)
             covariance[n_own:, n_own:] = shared_covariance[:, :, None]
         covariance[:, :, ~self.positive] = np.nan
         return covariance
+
+    def _to_shared(self):
+        """Return the covariance of own scores with those of the profile, (l, s, m)."""
+        own = self._score[np.ix_(self._free, self._free)]
+        return (self._score[np.ix_(self._free, self._shared)]
+                - np.einsum('lkm,ksm->lsm', own, self.response))
 
     def _sandwiched(self, shared_inverse):
         """Return A^-1 K A^-1, (l, l, m), with K the variance of the scores.
@@ -308,9 +317,8 @@ class _Arrow:
         free, s = self._free, self._shared
         meat = self._score[np.ix_(free, free)]
         if len(s):
-            to_shared = self._score[np.ix_(free, s)] - np.einsum(
-                'lkm,ksm->lsm', meat, self.response)
-            mixed = np.einsum('lsm,st,ktm->lkm', to_shared, shared_inverse, self.coupling)
+            mixed = np.einsum('lsm,st,ktm->lkm', self._to_shared(), shared_inverse,
+                              self.coupling)
             meat = meat - mixed - mixed.transpose(1, 0, 2)
         return np.einsum('ikm,klm,ljm->ijm', self.inverse, meat, self.inverse)
 

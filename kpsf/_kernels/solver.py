@@ -280,6 +280,7 @@ class _Batch:
         self.params = start
         self.damping = np.zeros(len(rows))
         self.previous = np.zeros(len(rows))
+        self.observed = np.ones(len(rows), dtype=bool)
         self.value, self.gradient, self.information = self.evaluate(start, rows)
 
     def evaluate(self, params, rows, curvature='newton'):
@@ -318,6 +319,7 @@ class _Batch:
         """Replace an observed information that is not positive definite."""
         information = self.evaluate(self.params[:, bad], self.rows[bad], 'fisher')[2]
         self.information[:, :, bad] = information
+        self.observed[bad] = False
 
     def moved(self, step):
         """Return the parameters after ``step``, held inside the bounds."""
@@ -337,24 +339,33 @@ class _Batch:
         return np.where(self.damping == 0, distance * ratio * ratio, np.inf)
 
     def advance(self, trial, distance):
-        """Accept the trial parameters where they are better, damp elsewhere."""
+        """Accept the trial parameters where they are better.
+
+        Elsewhere take the expected information, which has the right scale also where the
+        observed one is close to singular; if that has failed too, damp.
+        """
         value, gradient, information = self.evaluate(trial, self.rows)
         better = value <= self.value + 1e-12 * (1.0 + np.abs(self.value))
         self.previous = np.where(better & (self.damping == 0), distance, 0.0)
-        self.damping = next_damping(self.damping, better)
+        expected = ~better & self.observed
+        self.damping = np.where(expected, self.damping, next_damping(self.damping, better))
         if better.all():
             self.params, self.value = trial, value
             self.gradient, self.information = gradient, information
+            self.observed[:] = True
             return
         self.params = np.where(better, trial, self.params)
         self.value[better] = value[better]
         self.gradient[:, better] = gradient[:, better]
         self.information[:, :, better] = information[:, :, better]
+        self.observed[better] = True
+        if expected.any():
+            self._use_expected_information(np.flatnonzero(expected))
 
     def keep(self, running):
         """Drop the fits that are not ``running``."""
         self.rows, self.damping = self.rows[running], self.damping[running]
-        self.previous = self.previous[running]
+        self.previous, self.observed = self.previous[running], self.observed[running]
         self.params, self.value = self.params[:, running], self.value[running]
         self.gradient = self.gradient[:, running]
         self.information = self.information[:, :, running]
@@ -389,22 +400,35 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
     limits = constraints.take(rows)
     budget = np.full(len(rows), max(max_iter - 1, 1))
     with np.errstate(all='ignore'):
-        params, n_iter = _descend(objective, start, rows, constraints, budget, True)
-        state = objective.evaluate(params, rows, curvature)
+        params, state, n_iter = _descend_and_look(objective, start, rows, constraints, budget,
+                                                  curvature, True)
         own = _own_block(params, state, limits)
-        n_iter += 1
         late = rows[~(own[2] < EDM_TOLERANCE) & (n_iter < max_iter - 1)]
         if len(late):
-            params[:, late], more = _descend(objective, params[:, late], late, constraints,
-                                             max_iter - 1 - n_iter[late], False)
-            n_iter[late] += more + 1
-            for old, new in zip(state, objective.evaluate(params[:, late], late, curvature),
-                                strict=True):
+            params[:, late], again, more = _descend_and_look(
+                objective, params[:, late], late, constraints, max_iter - 1 - n_iter[late],
+                curvature, False)
+            n_iter[late] += more
+            for old, new in zip(state, again, strict=True):
                 old[..., late] = new
             own = _own_block(params, state, limits)
         converged = ((own[2] < EDM_TOLERANCE) & objective.is_valid(params)
                      & np.isfinite(state[0]))
     return Solution(params, *state, *own, n_iter, converged)
+
+
+def _descend_and_look(objective, start, rows, constraints, budget, curvature, predict):
+    """Return parameters (p, m) of `_descend`, the objective there, and the evaluations (m,)."""
+    params, before, n_iter = _descend(objective, start, rows, constraints, budget, predict)
+    state = objective.evaluate(params, rows, curvature)
+    lost = np.flatnonzero(~(np.isfinite(state[0]) & objective.is_valid(params)))
+    if len(lost):
+        # The last step, at which nobody looked, has left the domain of the model.
+        params[:, lost] = before[:, lost]
+        for old, new in zip(state, objective.evaluate(params[:, lost], rows[lost], curvature),
+                            strict=True):
+            old[..., lost] = new
+    return params, state, n_iter + 1
 
 
 def _own_block(params, state, limits):
@@ -428,18 +452,18 @@ def _own_block(params, state, limits):
 
 
 def _descend(objective, start, rows, constraints, budget, predict):
-    """Return parameters (p, m) after the last step, and the evaluations (m,).
+    """Return parameters (p, m) after and before the last step, and the evaluations (m,).
 
     A fit ends below the tolerance, or, with ``predict``, where its next
     step is predicted to lead far below it, or after ``budget`` (m,)
     evaluations.
     """
-    params = np.array(start)
+    params, before = np.array(start), np.array(start)
     n_iter = np.zeros(len(rows), dtype=int)
     place = np.arange(len(rows))
     if not len(rows):
-        return params, n_iter
-    batch = _Batch(objective, params, rows, constraints)
+        return params, before, n_iter
+    batch = _Batch(objective, np.array(start), rows, constraints)
     for iteration in range(1, budget.max() + 1):
         step, distance = batch.steps()
         trial = batch.moved(step)
@@ -450,10 +474,11 @@ def _descend(objective, start, rows, constraints, budget, predict):
         last = done | stuck | (iteration >= budget[place])
         if last.any():
             params[:, place[last]] = np.where(done, trial, batch.params)[:, last]
+            before[:, place[last]] = batch.params[:, last]
             n_iter[place[last]] = iteration
             if last.all():
                 break
             batch.keep(~last)
             place, trial, distance = place[~last], trial[:, ~last], distance[~last]
         batch.advance(trial, distance)
-    return params, n_iter
+    return params, before, n_iter

@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The arguments of `fit_stamps`, checked once and turned into a `Problem`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from astropy.modeling import Model
@@ -204,10 +204,11 @@ def _sort_parameters(model, names, fixed, shared):
 
 def _as_names(names, argument):
     """Return a tuple of names; a single string is one name."""
-    names = (names,) if isinstance(names, str) else tuple(names)
-    if not all(isinstance(name, str) for name in names):
-        raise TypeError(f'{argument} must hold parameter names, but it is {names}: pass strings.')
-    return names
+    names = (names,) if isinstance(names, str) else names
+    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f'{argument} must hold parameter names, but it is {names!r}: pass a tuple '
+                        'of strings.')
+    return tuple(names)
 
 
 def per_stamp(values, name, n):
@@ -242,7 +243,8 @@ def _as_dict(values, names, shared, argument):
                         f'{type(values).__name__}: pass, for example, {{"x_0": (4.0, 6.0)}}.')
     require_known_names(values, names, argument)
     for name in (names[j] for j in shared):
-        if any(np.ndim(value) for value in values.get(name, ())):
+        pair = values.get(name, ())
+        if isinstance(pair, Iterable) and any(np.ndim(value) for value in pair):
             raise ValueError(f'{argument} of {name} must be two numbers, since it is shared, but '
                              'they are one per stamp: pass one pair.')
     return dict(values)
