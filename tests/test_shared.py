@@ -348,8 +348,7 @@ def test_too_few_steps_leave_every_stamp_flagged():
 
 
 @pytest.mark.parametrize('max_iter', [
-    2, pytest.param(3, marks=pytest.mark.xfail(
-        reason='without any converged stamp the series is at its minimum')), 4, 6, 8, 12, 50])
+    2, 3, 4, 6, 8, 12, 50])
 def test_what_is_called_converged_is_at_the_joint_minimum(max_iter):
     counts = make_series()
     minimum = fit_stamps(counts, EllipticalGaussianPSF(), shared=('a', 'b', 'c'))

@@ -153,8 +153,8 @@ class BroadcastLikelihood:
         step = _STEP * self._errors[j, rows]
         # A parameter that nothing depends on has no error; and no step may
         # exceed what the size of the value makes plausible.
-        usable = np.isfinite(step) & (step > 1e-14 * np.abs(value))
-        return np.where(usable, np.minimum(step, 1e4 * first), first)
+        step = np.clip(step, 1e-14 * np.abs(value), 1e4 * first)
+        return np.where(np.isfinite(step), step, first)
 
     def _remember_errors(self, information, rows):
         """Keep each parameter's own error for the next numerical derivative."""

@@ -41,7 +41,7 @@ def continued_terms(counts, mean, floor):
     """Return half the deviance of each pixel, its slope, and 1 / mean.
 
     Below ``floor`` (m, 1) the deviance goes on as the parabola that has its
-    value and slope at the floor and a minimum at or above zero.  A model
+    value and slope at the floor and a minimum at zero or at the counts.  A model
     that starts at zero, or that passes through negative values on its way,
     is led back instead of being lost; a floor far below the counts leaves
     the minimum where it was.

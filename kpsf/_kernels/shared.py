@@ -173,7 +173,7 @@ def _fit_shared(series, fits, max_iter, curvature, sandwich):
     limits = series.shared_limits()
     damping = np.zeros(1)
     profile = _sweep(series, fits, max_iter)
-    used = fits.converged.copy()
+    used = np.isfinite(fits.deviance)
     for _ in range(max_iter):
         step, distance = _shared_step(series, fits, profile, limits, damping)
         near = distance < 0.1 * solver.EDM_TOLERANCE and damping[0] <= solver.FIRST_DAMPING
@@ -212,7 +212,7 @@ def _sweep(series, fits, max_iter, used=None, curvature='newton', sandwich=False
         objective, solution = _solve_part(series, fits, part, max_iter, curvature)
         arrow = _Arrow(series.limits(part), series.shared, objective, solution, sandwich)
         response[:, :, part] = arrow.response
-        return arrow.profile(solution.converged if used is None else used[part])
+        return arrow.profile(np.isfinite(arrow.value) if used is None else used[part])
 
     value, gradient, information, meat = (
         sum(terms) for terms in zip(*series.run(fit, series.parts), strict=True))

@@ -204,11 +204,12 @@ def _sort_parameters(model, names, fixed, shared):
 
 def _as_names(names, argument):
     """Return a tuple of names; a single string is one name."""
-    names = (names,) if isinstance(names, str) else names
-    if not isinstance(names, Iterable) or not all(isinstance(name, str) for name in names):
+    if isinstance(names, Iterable):
+        names = (names,) if isinstance(names, str) else tuple(names)
+    if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
         raise TypeError(f'{argument} must hold parameter names, but it is {names!r}: pass a tuple '
                         'of strings.')
-    return tuple(names)
+    return names
 
 
 def per_stamp(values, name, n):

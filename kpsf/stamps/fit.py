@@ -67,7 +67,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         with the counts as their own variance. It is the scatter that photon
         noise causes even under a wrong PSF.
     max_iter : int
-        Largest number of evaluations of a fit; with shared parameters, of
+        Largest number of evaluations of a fit, at least 2; with shared parameters, of
         each fit for each of their steps.
     n_threads : int, optional
         Threads; as many as the process may use by default.
@@ -105,7 +105,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     >>> counts = np.random.default_rng(1).poisson(star(x, y) + 20, (500, 11, 11))
     >>> fits = fit_stamps(counts, EllipticalGaussianPSF())
     >>> print(f'{fits.params[:, 0].mean():.0f} +- {fits.errors[0, 0]:.0f}')
-    10002 +- 120
+    9997 +- 106
     """
     require_choice(covariance, ('fisher', 'observed', 'sandwich'), 'covariance')
     max_iter = require_positive_integer(max_iter, 'max_iter')
