@@ -5,8 +5,12 @@ import operator
 
 import numpy as np
 
-__all__ = ['as_float_array', 'require_broadcast', 'require_choice', 'require_finite',
-           'require_known_names', 'require_not_negative', 'require_positive_integer']
+__all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'require_broadcast',
+           'require_choice', 'require_finite', 'require_known_names', 'require_not_negative',
+           'require_positive_integer']
+
+
+DEEPEST_SIGMA = 8.0
 
 
 def as_float_array(values, name):
@@ -50,6 +54,27 @@ def require_broadcast(first, second, names, remedy):
     except ValueError:
         raise ValueError(f'{names[0]} and {names[1]} must have shapes that broadcast, but they '
                          f'are {first.shape} and {second.shape}: {remedy}.') from None
+
+
+def below_read_noise(counts, read_variance):
+    """Say which counts lie further below zero than read noise takes them.
+
+    Something was subtracted from such a pixel: they are not Poisson any more.
+
+    Parameters
+    ----------
+    counts : ndarray
+        Electrons with the background in.
+    read_variance : float or ndarray
+        Variance of the read noise in electrons squared.
+
+    Returns
+    -------
+    ndarray of bool
+        True for pixels below -8 standard deviations.
+    """
+    with np.errstate(invalid='ignore'):
+        return counts < -DEEPEST_SIGMA * np.sqrt(read_variance)
 
 
 def require_choice(value, choices, name):

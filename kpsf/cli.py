@@ -103,7 +103,8 @@ def _add_lightcurve(commands):
                         help=f'light curve to write, for one FILE; the ending '
                         f'({", ".join(LIGHT_CURVE_SUFFIXES)}) chooses the format')
     output.add_argument('--outdir', type=Path, default=Path(), metavar='DIR',
-                        help='folder for FILE-lightcurve.fits (default: the current one)')
+                        help='folder for FILE-lightcurve.fits, created if it is not there '
+                        '(default: the current one)')
     parser.add_argument('--plot', type=Path, metavar='PNG',
                         help='figure of the light curve, for one FILE')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
@@ -156,6 +157,8 @@ def _positive(text):
 def _run_lightcurve(options):
     """Make one light curve after the other; return the exit status."""
     outputs = _plan_outputs(options)
+    if options.output is None:
+        options.outdir.mkdir(exist_ok=True)
     n_failed = 0
     # A bar of one step would tell nothing.
     steps = sys.stderr if len(outputs) > 1 else StringIO()
@@ -190,7 +193,7 @@ class _Bar(ProgressBar):
 def _plan_outputs(options):
     """Return the file to write for each input; exit if that cannot work."""
     if options.output is None:
-        _require_folder(options, options.outdir)
+        _require_outdir(options)
         outputs = [options.outdir / f'{_stem(path)}-lightcurve.fits' for path in options.files]
     else:
         if len(options.files) > 1:
@@ -207,6 +210,12 @@ def _plan_outputs(options):
         _require_folder(options, options.plot.parent)
     _require_distinct(options, outputs)
     return outputs
+
+
+def _require_outdir(options):
+    """Exit unless the folder of --outdir, or else the one to create it in, can be used."""
+    folder = options.outdir
+    _require_folder(options, folder if folder.exists() else folder.parent)
 
 
 def _require_distinct(options, outputs):
@@ -284,9 +293,9 @@ def _describe_scatter(pixels, light_curve):
     """Say how the light curve scatters, and how the sum over the pipeline's aperture does."""
     flux = light_curve['flux'].value
     if not pixels.pipeline_aperture.any():
-        return f'scatter {_ppm(flux)}'
+        return f"scatter {_ppm(flux[light_curve['flags'] == 0])}"
     aperture = pixels.aperture_flux()
-    both = np.isfinite(flux) & np.isfinite(aperture)
+    both = np.isfinite(flux) & np.isfinite(aperture) & (light_curve['flags'] == 0)
     return f'scatter {_ppm(flux[both])} (aperture {_ppm(aperture[both])})'
 
 
@@ -328,7 +337,8 @@ def _with_name(path, message):
 
 def _run_demo(options):
     """Simulate a star with dips, recover them, and compare; return the exit status."""
-    _require_folder(options, options.outdir)
+    _require_outdir(options)
+    options.outdir.mkdir(exist_ok=True)
     tpf, output, figure = (options.outdir / f'kpsf-demo-{name}' for name in
                            ('targ.fits', 'lightcurve.fits', 'lightcurve.png'))
     for path in (tpf, output, figure):

@@ -22,6 +22,7 @@ class FitFlag(IntFlag):
     CENTROID_OUTSIDE = 16
     FLUX_NOT_POSITIVE = 32
     FAR_FROM_TARGET = 64
+    LITTLE_FLUX_INSIDE = 128
 
 
 FLAG_MEANINGS = {
@@ -32,6 +33,7 @@ FLAG_MEANINGS = {
     'CENTROID_OUTSIDE': 'The fitted position lies outside the stamp.',
     'FLUX_NOT_POSITIVE': 'The fitted flux is zero or negative.',
     'FAR_FROM_TARGET': 'The fitted position is not that of the target: probably another star.',
+    'LITTLE_FLUX_INSIDE': 'Less than half of the fitted PSF falls on the pixels of the fit.',
 }
 
 

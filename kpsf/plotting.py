@@ -133,7 +133,8 @@ def plot_centroid(light_curve, ax=None):
         shown = shown & (low <= values) & (values <= high)
         set_limits(low, high)
     _draw_flagged(ax, x, y, y_err, flags, shown)
-    ax.figure.colorbar(points, ax=ax, label=time_label)
+    if good.any():
+        ax.figure.colorbar(points, ax=ax, label=time_label)
     ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)',
            title=light_curve.meta.get('target', ''))
     _draw_legend(ax)
@@ -142,7 +143,7 @@ def plot_centroid(light_curve, ax=None):
     return ax
 
 
-def plot_cadence(tpf, fits, index, axes=None):
+def plot_cadence(tpf, fits, index=0, axes=None):
     """Plot data, model and residuals of one cadence.
 
     A cross marks the fitted position, white lines the pipeline's aperture.
@@ -155,8 +156,8 @@ def plot_cadence(tpf, fits, index, axes=None):
     fits : LightCurve or StampFits
         Their fits. A light curve must be the one that `extract_light_curve`
         returned.
-    index : int
-        Which cadence, counted from 0.
+    index : int, optional
+        Which cadence, counted from 0; by default the first.
     axes : sequence of three `~matplotlib.axes.Axes`, optional
         Where; by default in a new figure.
 

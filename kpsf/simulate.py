@@ -13,7 +13,7 @@ from astropy.table import Table
 
 from ._files import write_whole
 from ._validation import require_finite, require_not_negative
-from .models import EllipticalGaussianPSF
+from .models import EllipticalGaussianPSF, position_names, total_flux_name
 
 __all__ = ['simulate_tpf', 'tabby_like_dips']
 
@@ -363,11 +363,10 @@ def _default_psf(observation):
 
 def _images(psf, truth, shape):
     """Return the rates of every star (n_stars, n_cadences, ny, nx) in e-/s."""
-    names = [getattr(psf, f'{name}_name', default)
-             for name, default in (('flux', 'flux'), ('x', 'x_0'), ('y', 'y_0'))]
     param_names = list(getattr(psf, 'param_names', ()))
-    if getattr(psf, 'n_inputs', 0) != 2 or not set(names) <= set(param_names):
-        msg = (f'psf must be an astropy model of x and y with the parameters {", ".join(names)}, '
+    names = (total_flux_name(psf), *position_names(psf)) if param_names else (None,)
+    if getattr(psf, 'n_inputs', 0) != 2 or None in names:
+        msg = ('psf must be an astropy model of x and y with the parameters flux, x_0, y_0, '
                f'but found {type(psf).__name__} with {", ".join(param_names) or "none"}: pass for '
                'example an EllipticalGaussianPSF.')
         raise ValueError(msg)

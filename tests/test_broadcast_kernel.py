@@ -9,7 +9,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 from kpsf import EllipticalGaussianPSF
 from kpsf._kernels.broadcast import BroadcastLikelihood
 from kpsf._kernels.gaussian import GaussianLikelihood
-from kpsf.stamps.model_functions import StampModel, flux_name, position_names
+from kpsf.models import position_names, scale_name
+from kpsf.stamps.model_functions import StampModel
 
 SHAPE = (8, 9)
 N_PIXELS = 72
@@ -267,9 +268,9 @@ def test_a_model_without_fit_deriv_has_no_derivative():
 
 
 def test_flux_and_position_are_found_by_name():
-    assert flux_name(starting_model()) == 'flux'
+    assert scale_name(starting_model()) == 'flux'
     assert position_names(starting_model()) == ('x_0', 'y_0')
-    assert flux_name(Gaussian2D()) == 'amplitude'
+    assert scale_name(Gaussian2D()) == 'amplitude'
     assert position_names(Gaussian2D()) == ('x_mean', 'y_mean')
 
 
@@ -282,7 +283,7 @@ def test_a_model_may_name_its_flux_and_position_itself():
         def evaluate(x, y, total, amplitude, u, v):
             return total + amplitude * (x - u) * (y - v)
 
-    assert flux_name(Named()) == 'total'
+    assert scale_name(Named()) == 'total'
     assert position_names(Named()) == ('u', 'v')
 
 
@@ -294,5 +295,5 @@ def test_a_model_without_flux_and_position_has_no_names_for_them():
         def evaluate(x, y, per_pixel):
             return per_pixel * x + 0 * y
 
-    assert flux_name(Slope()) is None
+    assert scale_name(Slope()) is None
     assert position_names(Slope()) == (None, None)

@@ -154,7 +154,7 @@ def test_an_existing_figure_is_noticed_before_the_work(folder, here, capsys):
     (['star1.fits', '-o', 'out.txt'], r"-o must end in one of \.fits, .*it is 'out\.txt'"),
     (['star1.fits', '--plot', 'star2.fits'], r'--plot must end in one of \.png, \.pdf, \.svg'),
     (['star1.fits', '-o', 'none/out.fits'], 'there is no folder none: create it'),
-    (['star1.fits', '--outdir', 'none'], 'there is no folder none: create it'),
+    (['star1.fits', '--outdir', 'none/at_all'], 'there is no folder none: create it'),
     (['star1.fits', '--plot', 'none/a.png'], 'there is no folder none: create it'),
     (['star1.fits', '--quality', 'best'], "argument --quality: none, default.*'best'"),
     (['star1.fits', '--quality', '-5'], 'argument --quality'),
@@ -247,7 +247,9 @@ def test_the_demo_replaces_its_files_only_when_asked(here, capsys):
     assert 'kpsf-demo-lightcurve.png exists already' in capsys.readouterr().err
     assert os.listdir(here) == ['kpsf-demo-lightcurve.png']
     assert run('demo', '--overwrite') == 0
-    assert run('demo', '--outdir', 'none') == 2
+    assert run('demo', '--outdir', 'none/at_all') == 2
+    assert run('demo', '--outdir', 'new') == 0
+    assert len(os.listdir(here / 'new')) == 3
 
 
 def test_the_command_runs_as_a_process(folder, here):

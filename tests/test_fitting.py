@@ -23,6 +23,7 @@ from scipy.optimize import minimize
 
 from kpsf.fitting import PoissonLikelihoodFitter
 from kpsf.models import EllipticalGaussianPSF
+from kpsf.stamps import fit_stamps
 from kpsf.statistics import cstat
 
 X = np.linspace(0.5, 20.5, 61)
@@ -987,3 +988,31 @@ class TestBadInput:
         line = models.Gaussian1D(25.0, 9.0, 2.2, eqcons=[lambda model: 0.0])
         with pytest.raises(ValueError, match='cannot handle equality constraints'):
             PoissonLikelihoodFitter()(line, X, np.ones(X.size))
+
+
+def test_a_model_without_light_where_there_are_counts_is_no_success():
+    x = np.arange(60.0)
+    counts = np.random.default_rng(3).poisson(models.Gaussian1D(5, 30, 4)(x) + 0.5).astype(float)
+    fitter = PoissonLikelihoodFitter()
+    with pytest.warns(AstropyUserWarning, match='may be unsuccessful.*positive where there are'):
+        fitter(models.Gaussian1D(5, 300, 4), x, counts)
+    assert not fitter.fit_info.success
+
+
+def test_a_class_is_no_model():
+    with pytest.raises(TypeError, match='instance of an astropy model.*the class Gaussian1D'):
+        PoissonLikelihoodFitter()(models.Gaussian1D, np.arange(5.0), np.ones(5))
+
+
+def test_a_parameter_at_its_bound_has_no_error_and_is_not_counted():
+    y, x = np.mgrid[:9, :9]
+    star = EllipticalGaussianPSF(1000, 4.2, 4, 0.5, 0, 0.5)
+    counts = np.random.default_rng(3).poisson(star(x, y) + 2.0).astype(float)
+    star.x_0.bounds = (0, 4)
+    fitter = PoissonLikelihoodFitter(background='fit')
+    fitted = fitter(star, x, y, counts)
+    fits = fit_stamps(counts[None], star)
+    assert fitted.x_0 == 4
+    assert fitter.fit_info.param_cov[1, 1] == 0
+    assert_allclose(fitter.fit_info.gof_z, fits.gof_z[0], atol=1e-3)
+    assert_allclose(np.sqrt(np.diag(fitter.fit_info.param_cov)), fits.errors[0, :6], rtol=1e-3)

@@ -38,6 +38,7 @@ LAYERS = [
     'simulate',
     'plotting',
     'cli',
+    '__main__',
 ]
 
 LOADED_BY_ASTROPY = ['', *LAYERS[: LAYERS.index('fitting') + 1]]

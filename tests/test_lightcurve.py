@@ -10,6 +10,7 @@ import pytest
 from astropy.io import fits
 from astropy.modeling.models import Gaussian2D
 from astropy.utils.exceptions import AstropyUserWarning
+from photutils.psf import CircularGaussianPRF
 
 from kpsf import EllipticalGaussianPSF, LightCurve, extract_light_curve, read_tpf, simulate_tpf
 from kpsf.flags import FitFlag
@@ -440,3 +441,16 @@ def test_every_cadence_of_real_files_converged_or_has_a_flag(kpsf_data, shape, p
     for path in paths:
         found = extract_light_curve(path, shape=shape)
         assert (found['converged'] | (found['flags'] != 0)).all()
+
+
+def test_rows_in_another_order_have_no_stamp_fits(few):
+    light_curve = extract_light_curve(few)
+    assert light_curve.stamp_fits.params.shape[0] == len(light_curve)
+    light_curve.sort('flux')
+    with pytest.raises(ValueError, match='not its parts, copies'):
+        light_curve.stamp_fits  # noqa: B018
+
+
+def test_a_psf_that_holds_its_shape_is_told(few):
+    with pytest.warns(AstropyUserWarning, match='set model.fwhm.fixed = False'):
+        extract_light_curve(few, CircularGaussianPRF())

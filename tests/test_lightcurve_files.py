@@ -203,3 +203,25 @@ def test_light_curves_of_real_files_are_read_back(kpsf_data, tmp_path, pattern):
         found.write(tmp_path / f'{path.name}.fits')
         assert equal(found, LightCurve.read(tmp_path / f'{path.name}.fits'))
     assert os.listdir(tmp_path)
+
+
+def test_names_that_fits_cannot_spell_do_not_stop_it(tmp_path):
+    path = simulate_tpf(tmp_path / 'étoile.fits', n_cadences=5, seed=1)
+    light_curve = extract_light_curve(path)
+    light_curve.write(tmp_path / 'étoile-lc.fits')
+    assert LightCurve.read(tmp_path / 'étoile-lc.fits').meta['filename'] == '\\xe9toile.fits'
+
+
+def test_the_constant_of_the_series_is_kept_with_its_limit(tmp_path):
+    light_curve = extract_light_curve(simulate_tpf(tmp_path / 'a.fits', n_cadences=20, seed=1))
+    assert not light_curve.meta['background_offset_at_limit']
+    light_curve.write(tmp_path / 'lc.fits')
+    again = LightCurve.read(tmp_path / 'lc.fits')
+    for name in ('background_offset', 'background_offset_err', 'background_offset_at_limit'):
+        assert again.meta[name] == light_curve.meta[name]
+
+
+def test_other_formats_of_astropy_are_written_by_astropy(tmp_path):
+    light_curve = extract_light_curve(simulate_tpf(tmp_path / 'a.fits', n_cadences=5, seed=1))
+    light_curve.write(tmp_path / 'lc.html', format='ascii.html')
+    assert (tmp_path / 'lc.html').read_text().startswith('<html>')

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.modeling.models import Moffat2D
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import least_squares
 
@@ -399,3 +400,30 @@ def test_the_sandwich_holds_for_own_and_shared_parameters_under_a_wrong_psf():
     # 2000 values (of 8 together), and 250.
     assert_allclose(params.std(axis=(0, 1))[own] / expected[own], 1, atol=0.06)
     assert_allclose(params[:, 0].std(axis=0)[shared] / expected[shared], 1, atol=0.13)
+
+
+@pytest.mark.parametrize('seed', [65, 81, 113, 149])
+def test_a_degenerate_series_is_not_called_converged_away_from_its_minimum(seed):
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:8, :9]
+    truth = Moffat2D(rng.uniform(5, 200), 4, 3.5, rng.uniform(0.5, 3), rng.uniform(1, 8))
+    counts = rng.poisson(truth(x, y) + rng.uniform(0.1, 5), (6, 8, 9)).astype(float)
+    fits = fit_stamps(counts, Moffat2D(10, 4, 3.5, 1, 1), shared=('gamma', 'alpha'), n_threads=1)
+    start = {name: fits.params[:, j] if name not in ('gamma', 'alpha') else fits.params[0, j]
+             for j, name in enumerate(fits.param_names)}
+    again = fit_stamps(counts, Moffat2D(10, 4, 3.5, 1, 1), shared=('gamma', 'alpha'), init=start,
+                       n_threads=1)
+    if fits.converged.all():
+        assert fits.deviance.sum() - again.deviance.sum() < 1e-4
+    else:
+        assert (fits.flags[~fits.converged] & FitFlag.NOT_CONVERGED > 0).all()
+
+
+@pytest.mark.parametrize('kind', ['fisher', 'observed', 'sandwich'])
+@pytest.mark.parametrize('shared', [(), ('x_0',)])
+def test_a_tight_prior_is_the_error_by_any_covariance(kind, shared):
+    counts = make_series(20)
+    prior = {'x_0': (3.9, 1e-3)}
+    fits = fit_stamps(counts, EllipticalGaussianPSF(), priors=prior, shared=shared,
+                      covariance=kind)
+    assert_allclose(fits.errors[:, 1], 1e-3, rtol=0.02)

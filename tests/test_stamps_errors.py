@@ -139,7 +139,7 @@ ARGUMENT_TROUBLE = [
     ({'bounds': {'sigma': (0, 1)}}, ValueError, r'bounds must name parameters.*names sigma'),
     ({'priors': {'X_0': (0, 1)}}, ValueError, r'priors must name parameters.*names X_0'),
     ({'init': {'y': 3.0}}, ValueError, r'init must name parameters.*names y'),
-    ({'init': Table({'flux_fit': NAN})}, ValueError, r'init must name parameters.*names flux_fit'),
+    ({'init': Table({'flux_x': NAN})}, ValueError, r'init must name parameters.*names flux_x'),
     ({'fixed': (1,)}, TypeError, r'fixed must hold parameter names.*\(1,\): pass a tuple'),
     ({'shared': (None, 'a')}, TypeError, r'shared must hold parameter names'),
     ({'fixed': 'background'}, ValueError, r"cannot be fixed while background='fit': pass its val"),

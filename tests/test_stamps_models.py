@@ -171,3 +171,40 @@ def test_a_star_that_has_left_the_stamp_is_flagged(model):
     gone = fits.flux_fraction < 1e-6
     assert gone.any()
     assert (fits.flags[gone] & FitFlag.CENTROID_OUTSIDE > 0).all()
+
+
+def test_a_stamp_is_fitted_alike_beside_any_other():
+    rng = np.random.default_rng(3)
+    counts = rng.poisson(20.0, (200, *SHAPE)).astype(float)
+    used = np.ones(SHAPE, bool)
+    used[0] = False
+    known = np.where(used, 20.0, 0.0)
+    fits = fit(counts, EllipticalGaussianPSF(1, 4, 3.5, *ABC), mask=~used,
+               fixed=('x_0', 'y_0', 'a', 'b', 'c'), known_background=known)
+    assert fits.converged.all()
+    assert (fits.params[:, 0] < 0).any()
+    alone = [fit(counts[row:row + 1], EllipticalGaussianPSF(1, 4, 3.5, *ABC), mask=~used,
+                 fixed=('x_0', 'y_0', 'a', 'b', 'c'), known_background=known)
+             for row in range(0, 200, 20)]
+    assert_allclose(fits.params[::20], np.concatenate([one.params for one in alone]),
+                    rtol=1e-6, atol=1e-6)
+
+
+def test_a_peak_amplitude_is_no_total_flux():
+    fits = fit(make_stamps(), Gaussian2D(50, 4, 3.5, 1.0, 1.1, 0.1))
+    assert np.isnan(fits.flux_fraction).all()
+
+
+def test_earlier_fits_are_starting_values():
+    counts = make_stamps()
+    first = fit(counts, EllipticalGaussianPSF())
+    again = fit(counts, EllipticalGaussianPSF(), init=first.table)
+    assert again.n_iter.max() <= 3
+    assert_same_fits(again, first)
+
+
+def test_fixed_parameters_keep_their_value_also_outside_the_bounds():
+    model = EllipticalGaussianPSF(1000, 4.2, 3.5, *ABC)
+    model.x_0.bounds = (0, 4)
+    fits = fit(make_stamps(), model, fixed=('x_0',))
+    assert (fits.params[:, 1] == 4.2).all()

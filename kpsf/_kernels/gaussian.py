@@ -32,9 +32,7 @@ _TINY = 1e-290
 # A flux of zero has no logarithm. In electrons this is nothing, and yet
 # enough for the digits that the chain rule needs.
 _SMALLEST_FLUX = 1e-8
-# 1 + delta must not be 0 in an empty pixel, whose count of 0 then removes
-# the logarithm.  One unit in the last place changes nothing elsewhere.
-_ALMOST_ONE = 1 + 2.0 ** -52
+_ALMOST_MINUS_ONE = 2.0 ** -52 - 1
 
 
 class GaussianLikelihood:
@@ -161,15 +159,16 @@ class GaussianLikelihood:
             work *= weights
         np.divide(1.0, mu, out=w)
         np.multiply(work, w, out=delta)                 # counts / mean - 1
-        np.add(delta, _ALMOST_ONE, out=t)               # counts / mean
-        log_ratio = np.log(np.abs(t) if self._any_negative else t)
-        np.subtract(np.vecdot(counts, log_ratio), work @ self._ones, out=value)
+        np.subtract(np.vecdot(counts, self._log_ratio(delta, t)), work @ self._ones, out=value)
         if sign is not None:
             # A mean below zero has no likelihood: refuse the step to it.
-            value[(mu <= 0).any(axis=1)] = np.inf
+            refused = mu <= 0
+            if weights is not None:
+                refused &= weights > 0
+            value[refused.any(axis=1)] = np.inf
 
         if curvature != 'fisher':
-            w *= t
+            w *= np.add(delta, 1.0, out=t)              # counts / mean
         if weights is not None:
             w *= weights
         delta_g = np.multiply(g, delta, out=mu)
@@ -183,6 +182,13 @@ class GaussianLikelihood:
         information[:6, :6] = (work @ self._products_t).T[_PRODUCT]
         information[:6, 6] = information[6, :6] = (w_g @ self._monomials_t).T
         information[6, 6] = w @ self._ones
+
+    def _log_ratio(self, delta, out):
+        """Return ln |counts / mean|, (m, n_pixels), with its digits, from counts / mean - 1."""
+        if self._any_negative:
+            return np.log(np.abs(1.0 + delta))
+        # An empty pixel has delta = -1 and a count of 0, which removes the logarithm.
+        return np.log1p(np.maximum(delta, _ALMOST_MINUS_ONE, out=out), out=out)
 
     def _mean(self, eta, rows, sign, g, mu):
         """Write the Gaussian ``g`` and the mean ``mu``, both (m, n_pixels)."""

@@ -36,8 +36,8 @@ class Series:
         Parameters with one value for the series. Empty for independent
         fits.
     run : callable
-        ``run(function, parts)`` returns the list of results; it may use
-        threads.
+        ``run(function, parts, watched=False)`` returns the list of results;
+        it may use threads, and show how far a ``watched`` run has come.
     """
 
     parts: list
@@ -146,7 +146,7 @@ def solve_series(series, start, max_iter=100, covariance='fisher'):
         arrow = _Arrow(series.limits(part), series.shared, objective, solution, sandwich)
         fits.covariance[part] = arrow.covariance(*head)[lower].T
 
-    series.run(fit, series.parts)
+    series.run(fit, series.parts, watched=True)
     fits.edm += distance
     fits.converged &= fits.edm < solver.EDM_TOLERANCE
     return fits
@@ -190,6 +190,8 @@ def _fit_shared(series, fits, max_iter, curvature, sandwich):
         else:
             fits.params[:] = before
     final = _sweep(series, fits, max_iter, used, curvature, sandwich)
+    # Where the steps have led, and without the damping that made them small.
+    _, distance = _shared_step(series, fits, final, limits, np.zeros(1))
     return distance, _head(series, fits, final, limits, sandwich)
 
 
@@ -218,7 +220,11 @@ def _sweep(series, fits, max_iter, used=None, curvature='newton', sandwich=False
         sum(terms) for terms in zip(*series.run(fit, series.parts), strict=True))
     shared = fits.params[series.shared][:, :1]
     value = np.array([value])
-    solver.add_priors(shared, value, gradient, information, series.shared_limits())
+    limits = series.shared_limits()
+    solver.add_priors(shared, value, gradient, information, limits)
+    # A prior is one more datum, whose score has its precision for a variance.
+    index = np.arange(n_shared)
+    meat[index, index] += limits.prior_precision
     return _Profile(value[0], gradient, information, meat, response)
 
 
@@ -252,8 +258,11 @@ class _Arrow:
             self.coupling = np.where(held[:, None], 0.0,
                                      solution.information[np.ix_(free, shared)])
             self.response = np.einsum('ikm,ksm->ism', self.inverse, self.coupling)
-        self._score = (objective.evaluate(solution.params, rows, 'score')[2] if with_scores
-                       else None)
+        self._score = None
+        if with_scores:
+            self._score = objective.evaluate(solution.params, rows, 'score')[2]
+            # A prior is one more datum, whose score has its precision for a variance.
+            self._score[free, free] += own.prior_precision
 
     def profile(self, used):
         """Return value, gradient, Schur complement and its meat, summed over ``used``."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from .._kernels.broadcast import BroadcastLikelihood
 from .._kernels.poisson import deviance
-from .._kernels.solver import invert, solve
-from ..statistics import cstat_moments
+from .._kernels.solver import active_bounds, add_priors, invert, pin, solve
+from ..statistics import cstat_z
 
 __all__ = ['estimate_covariance', 'goodness', 'minimise']
 
@@ -59,21 +59,28 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
 
 
 def estimate_covariance(likelihood, params, constraints, kind):
-    """Return the covariance (q, q) of the free parameters; None if it does not exist."""
-    free = constraints.free
-    # A prior is one more datum: it adds its precision to every kind of information.
-    prior = np.diag(constraints.prior_precision[free, 0])[:, :, np.newaxis]
+    """Return the covariance (q, q) of the free parameters; None if it does not exist.
 
-    def information(curvature):
-        """Return the information of the free parameters, (q, q, 1)."""
-        return likelihood.evaluate(params, _ROW, curvature)[2][np.ix_(free, free)] + prior
+    Zero for parameters that rest on a bound.
+    """
+    free, limits = constraints.free, constraints.take(_ROW)
 
+    def derivatives(curvature):
+        """Return gradient (q, 1) and information (q, q, 1) of the free parameters."""
+        _, gradient, information = likelihood.evaluate(params, _ROW, curvature)
+        gradient, information = gradient[free], information[np.ix_(free, free)]
+        # A prior is one more datum: it adds its precision to every kind of information.
+        add_priors(params[free], np.zeros(1), gradient, information, limits)
+        return gradient, information
+
+    gradient, information = derivatives('fisher' if kind == 'fisher' else 'observed')
+    held = active_bounds(params[free], gradient, limits)
     with np.errstate(all='ignore'):
-        inverse, exists = invert(information('fisher' if kind == 'fisher' else 'observed'))
+        inverse, exists = invert(pin(gradient, information, held)[1])
     if not exists[0]:
         return None
-    inverse = inverse[:, :, 0]
-    return inverse @ information('score')[:, :, 0] @ inverse if kind == 'sandwich' else inverse
+    inverse = np.where(held | held.T, 0.0, inverse[:, :, 0])
+    return inverse @ derivatives('score')[1][:, :, 0] @ inverse if kind == 'sandwich' else inverse
 
 
 def goodness(likelihood, params, n_free):
@@ -84,7 +91,4 @@ def goodness(likelihood, params, n_free):
     if not np.isfinite(mean).all():
         return np.nan, np.nan
     cstat = float(np.sum(deviance(counts, mean)))
-    expected, variance = (moment.sum() for moment in cstat_moments(mean))
-    if counts.size <= n_free or variance == 0:
-        return cstat, np.nan
-    return cstat, float((cstat - expected + n_free) / np.sqrt(variance))
+    return cstat, float(cstat_z(counts, mean, n_free)) if counts.size > n_free else np.nan

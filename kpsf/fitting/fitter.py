@@ -2,8 +2,10 @@
 """The fitter that astropy and photutils call."""
 
 import warnings
+from functools import wraps
 
 import numpy as np
+from astropy.modeling import Model
 from astropy.modeling.fitting import (
     Covariance,
     Fitter,
@@ -19,6 +21,7 @@ from scipy.optimize import OptimizeResult
 from .._kernels.solver import Constraints
 from .._validation import (
     as_float_array,
+    below_read_noise,
     require_choice,
     require_finite,
     require_known_names,
@@ -34,12 +37,21 @@ __all__ = ['PoissonLikelihoodFitter']
 COVARIANCES = ('fisher', 'observed', 'sandwich')
 # What adding a background back may leave of an empty pixel.
 _ROUNDING = 1e-12
-# A pixel that lies below zero by more standard deviations of the read noise is not noisy:
-# something was subtracted from it.
-_DEEPEST = 8.0
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
 _NO_BACKGROUND = 1e-3
+
+
+def _model_first(call):
+    """Decorate a fitter's call to refuse what is no model before anybody asks it for units."""
+    @wraps(call)
+    def checked(self, model, *args, **kwargs):
+        if not isinstance(model, Model):
+            found = f'the class {model.__name__}' if isinstance(model, type) else repr(model)
+            raise TypeError(f'model must be an instance of an astropy model, but it is {found}: '
+                            'create one, with its starting values.')
+        return call(self, model, *args, **kwargs)
+    return checked
 
 
 class PoissonLikelihoodFitter(Fitter):
@@ -98,9 +110,12 @@ class PoissonLikelihoodFitter(Fitter):
 
     Notes
     -----
-    The deviance is minimised by Fisher scoring with Levenberg's damping and
-    an active set for bounds, until the expected distance to the minimum is
-    below 1e-6: each parameter is then within 1.5e-3 of its standard error.
+    The deviance is minimised by Fisher scoring (exact for a fitted
+    background) with Levenberg's damping and an active set for bounds, until
+    the expected distance to the minimum is below 1e-6: each parameter is
+    then within 1.5e-3 of its standard error. Where that fails, a likelihood
+    raised by a constant, which tends to least squares, finds the way, and
+    Newton's method with differences of the gradient ends it.
     The model is compared with the counts of a pixel: where it changes within
     a pixel, use one that integrates over pixels. [1]_ [2]_
 
@@ -149,6 +164,7 @@ class PoissonLikelihoodFitter(Fitter):
                 f'covariance={self.covariance!r}, '
                 f'calc_uncertainties={self.calc_uncertainties!r})')
 
+    @_model_first
     @fitter_unit_support
     def __call__(self, model, x, y, z=None, weights=None, maxiter=DEFAULT_MAXITER,
                  acc=DEFAULT_ACC, epsilon=DEFAULT_EPS, estimate_jacobian=False,
@@ -282,8 +298,9 @@ class PoissonLikelihoodFitter(Fitter):
         covariance = estimate_covariance(likelihood, params, constraints, self.covariance)
         known = covariance is not None
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
-        cstat, gof_z = goodness(likelihood, params, len(constraints.free))
-        status, message = _judge(solution, known)
+        n_free = np.count_nonzero(np.diag(covariance)) if known else len(constraints.free)
+        cstat, gof_z = goodness(likelihood, params, n_free)
+        status, message = _judge(solution, known, cstat)
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]
         return OptimizeResult(
@@ -317,8 +334,11 @@ def _store_uncertainties(model, covariance, names):
     model.stds = StandardDeviations(covariance, names)
 
 
-def _judge(solution, has_covariance):
+def _judge(solution, has_covariance, cstat):
     """Return status and message of a solution in the manner of MINPACK."""
+    if not np.isfinite(cstat):
+        return 5, ('not converged: the model must be positive where there are counts, but it is '
+                   'zero or negative at some of them; start closer.')
     if not solution.converged[0]:
         return 5, (f'not converged after {solution.n_iter[0]} evaluations: the expected distance '
                    f'to the minimum is {solution.edm[0]:.3g}, not below 1e-6; start closer, fix '
@@ -330,7 +350,7 @@ def _judge(solution, has_covariance):
 
 def _check_counts(counts, read_noise, has_background):
     """Raise if counts are more negative than read noise makes them."""
-    n_negative = np.count_nonzero(counts < -_DEEPEST * read_noise)
+    n_negative = np.count_nonzero(below_read_noise(counts, read_noise**2))
     if not n_negative:
         return
     remedy = 'pass the background that was subtracted as background='

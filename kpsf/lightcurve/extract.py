@@ -9,7 +9,7 @@ import numpy as np
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from .._validation import require_finite
+from .._validation import DEEPEST_SIGMA, below_read_noise, require_finite
 from ..flags import FitFlag
 from ..stamps import fit_stamps
 from ..tpf import MAX_POSITION_CORRECTION, META_KEYWORDS, TargetPixels, read_tpf
@@ -18,12 +18,12 @@ from .series import LightCurve
 
 __all__ = ['extract_light_curve']
 
-# fit_stamps refuses pixels that lie further below zero, in sigma of the read noise.
-DEEPEST = 8.0
 # Headers know the position better than this; a fit further off sits on another star.
 FAR_FROM_TARGET = 1.5
+# A total flux of which less is seen is the shape's invention.
+LEAST_FRACTION = 0.5
 UNUSABLE = (FitFlag.NOT_CONVERGED | FitFlag.TOO_FEW_PIXELS | FitFlag.NO_COVARIANCE
-            | FitFlag.CENTROID_OUTSIDE | FitFlag.FLUX_NOT_POSITIVE)
+            | FitFlag.CENTROID_OUTSIDE | FitFlag.FLUX_NOT_POSITIVE | FitFlag.LITTLE_FLUX_INSIDE)
 # More cadences than this do not make a median image better.
 MAX_MEDIAN_CADENCES = 500
 
@@ -54,9 +54,11 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         is noisier, or the values of the model.
     background : {'known', 'fit'}, float or ndarray, optional
         ``'known'``: ``FLUX_BKG`` of the file, plus one constant for the
-        series that is fitted, but within 10 % of it. ``'fit'``: one constant >= 0 per cadence,
-        which costs 10 to 20 % in scatter. Numbers are known rates in e-/s
-        per pixel of shape (n_cadences,), (ny, nx) or (n_cadences, ny, nx).
+        series that is fitted, but held within 10 % of it (``meta`` tells
+        ``background_offset``, and whether it is at that limit).
+        ``'fit'``: one constant >= 0 per cadence, which costs 10 to 20 % in
+        scatter. Numbers are known rates in e-/s per pixel of shape
+        (n_cadences,), (ny, nx) or (n_cadences, ny, nx).
         Default: ``'known'`` if the file has a background and the shape is
         not free, else ``'fit'``.
     position : {'free', 'shared'} or tuple of float or ndarray, optional
@@ -125,25 +127,24 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
                       covariance=covariance, n_threads=n_threads, progress_bar=progress_bar,
                       **plan.background_arguments(known, used))
     meta = {**_identity(tpf), **plan.labels, 'covariance': covariance,
-            'kpsf_version': __version__, **_common_shape(plan, fits)}
+            'kpsf_version': __version__, **_common_shape(plan, fits), **_offset(tpf, plan, fits)}
     columns = {**_source_columns(tpf, plan, fits, used, known), **_shape_columns(plan, fits),
                **_diagnostics(tpf, plan, fits, used)}
     light_curve = LightCurve(columns, time=tpf.time, meta=meta)
-    light_curve._stamp_fits = fits
+    light_curve._stamp_fits, light_curve._fitted_cadences = fits, tpf.cadenceno
     _warn_if_useless(tpf, light_curve)
     return light_curve
 
 
 def _used_pixels(tpf, electrons):
     """Return the good pixels (n, ny, nx); leave out those far below zero, with a warning."""
-    with np.errstate(invalid='ignore'):
-        deep = tpf.good_pixels & (electrons < -DEEPEST * np.sqrt(tpf.read_variance))
+    deep = tpf.good_pixels & below_read_noise(electrons, tpf.read_variance)
     if not deep.any():
         return tpf.good_pixels
     msg = (f'Electrons must be >= 0 up to read noise, but {deep.sum()} of '
            f'{tpf.good_pixels.sum()} pixels in {deep.any(axis=(1, 2)).sum()} of {len(deep)} '
-           f'cadences of {tpf.target} are more than {DEEPEST:g} sigma below: they are left out; '
-           'if a background was subtracted from all, add it back and use fit_stamps.')
+           f'cadences of {tpf.target} are more than {DEEPEST_SIGMA:g} sigma below: they are left '
+           'out; if a background was subtracted from all, add it back and use fit_stamps.')
     warnings.warn(msg, AstropyUserWarning)
     return tpf.good_pixels & ~deep
 
@@ -243,11 +244,24 @@ def _common_shape(plan, fits):
             for suffix, values in (('s', fits.params), ('_errors', fits.errors))}
 
 
+def _offset(tpf, plan, fits):
+    """Return the constant of the series in e-/s, its error, and whether it is at its limit."""
+    if plan.labels['background'] != 'known':
+        return {}
+    row, j = np.argmax(np.isfinite(fits.deviance)), fits.param_names.index('background')
+    offset, error = tpf.noise.to_rate(fits.params[row, j]), tpf.noise.to_rate(fits.errors[row, j])
+    # Ten digits are more than is known, and a FITS header holds them.
+    return {'background_offset': float(f'{offset:.10g}'),
+            'background_offset_err': float(f'{error:.10g}'),
+            'background_offset_at_limit': bool(error == 0)}
+
+
 def _diagnostics(tpf, plan, fits, used):
     """Return the columns that tell how the fits went, and those of the file."""
     x, y = (fits.params[:, fits.param_names.index(name)] for name in (plan.x, plan.y))
     far = _distance_from_target(tpf, plan, x, y) > FAR_FROM_TARGET
     flags = fits.flags | np.where(far, int(FitFlag.FAR_FROM_TARGET), 0)
+    flags |= np.where(fits.flux_fraction < LEAST_FRACTION, int(FitFlag.LITTLE_FLUX_INSIDE), 0)
     return {'cstat': fits.deviance, 'gof_z': fits.gof_z, 'flux_fraction': fits.flux_fraction,
             'n_pixels': used.sum(axis=(1, 2)), 'converged': fits.converged,
             'cadenceno': tpf.cadenceno, 'quality': tpf.quality, 'flags': flags}
@@ -276,21 +290,25 @@ def _distance_from_target(tpf, plan, x, y):
                     y - tpf.target_position[1] - motion[:, 1])
 
 
+def _remedy(tpf):
+    """Say how to hold what the pixels do not tell."""
+    x, y = tpf.target_position
+    return ('in Python, hold what is known, as in extract_light_curve(tpf, '
+            "EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0), shape='fixed', "
+            f'position=({x:.1f}, {y:.1f}), background=tpf.background)')
+
+
 def _warn_if_useless(tpf, light_curve):
     """Warn if no cadence was fitted well, or the fits follow another star."""
     usable = light_curve[(light_curve['flags'] & UNUSABLE) == 0]
     if not len(usable):
         msg = (f'The pixels should be those of one star of this PSF, but none of '
-               f'{len(light_curve)} cadences of {tpf.target} has a usable fit: use the rows as '
-               "their flags say, or hold position, shape and background (position=, "
-               "shape='fixed', background=).")
+               f'{len(light_curve)} cadences of {tpf.target} has a usable fit: {_remedy(tpf)}.')
         warnings.warn(msg, AstropyUserWarning)
         return
     if np.mean(usable['flags'] & FitFlag.FAR_FROM_TARGET > 0) > 0.5:
         x, y = (np.median(usable[name].value) for name in 'xy')
         msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is more than '
                f'{FAR_FROM_TARGET} pixels from where the header has it and probably another '
-               f'star: hold position, shape and background (position=('
-               f'{tpf.target_position[0]:.1f}, {tpf.target_position[1]:.1f}), '
-               "shape='fixed', background=tpf.background).")
+               f'star: {_remedy(tpf)}.')
         warnings.warn(msg, AstropyUserWarning)

@@ -32,6 +32,9 @@ OWN_KEYWORDS = [
     ('psf', 'PSFMODEL', str, 'point spread function'),
     ('shape', 'PSFSHAPE', str, 'shared, free or fixed'),
     ('background', 'PSFBKG', str, 'known, fit or given'),
+    ('background_offset', 'BKGOFF', float, '[e-/s] constant besides FLUX_BKG'),
+    ('background_offset_err', 'BKGOFFE', float, '[e-/s] its error'),
+    ('background_offset_at_limit', 'BKGOFFL', bool, 'it is at its limit'),
     ('position', 'PSFPOS', str, 'free, shared or known'),
     ('covariance', 'PSFCOV', str, 'where the errors come from'),
     ('kpsf_version', 'PROCVER', str, 'version of kpsf'),
@@ -109,8 +112,12 @@ def _primary_header(meta, mission):
         'TELESCOP': 'TESS' if mission == 'TESS' else 'Kepler',
         'INSTRUME': 'TESS Photometer' if mission == 'TESS' else 'Kepler Photometer'})
     for name, keyword, _, comment in _meta_keywords(mission):
-        if meta.get(name) is not None:
-            header[keyword] = (meta[name], comment) if len(str(meta[name])) < 25 else meta[name]
+        value = meta.get(name)
+        if isinstance(value, str):
+            # FITS headers hold ASCII alone.
+            value = value.encode('ascii', 'backslashreplace').decode()
+        if value is not None:
+            header[keyword] = (value, comment) if len(str(value)) < 25 else value
     values, errors = (meta.get(f'psf_parameter{suffix}', {}) for suffix in ('s', '_errors'))
     for number, name in enumerate(values, start=1):
         header[f'PARNAM{number}'] = (name, 'parameter of the PSF')

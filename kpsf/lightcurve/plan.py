@@ -1,14 +1,15 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The options of `extract_light_curve`, checked once and turned into what the fit takes."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.modeling import Model
+from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import as_float_array, require_choice, require_finite, require_not_negative
-from ..models import EllipticalGaussianPSF
-from ..stamps.model_functions import flux_name, position_names
+from ..models import EllipticalGaussianPSF, position_names, total_flux_name
 
 __all__ = ['FitPlan', 'plan_fit']
 
@@ -87,6 +88,7 @@ def plan_fit(tpf, psf, shape, background, position):
     shared = (*(shape_names if shape == 'shared' else ()),
               *((x, y) if position_label == 'shared' else ()))
     shared = tuple(name for name in shared if not model.fixed[name])
+    _warn_if_held(model, shape, shape_names)
     if background_label == 'known':
         shared = (*shared, 'background')
     labels = {'psf': type(model).__name__, 'shape': shape, 'background': background_label,
@@ -95,12 +97,24 @@ def plan_fit(tpf, psf, shape, background, position):
                    fits_background, labels)
 
 
+def _warn_if_held(model, shape, shape_names):
+    """Warn if the shape should be fitted but the model holds it, as those of photutils do."""
+    if shape == 'fixed' or not shape_names or not all(model.fixed[name] for name in shape_names):
+        return
+    first = shape_names[0]
+    msg = (f'shape={shape!r} needs a PSF with a free shape, but {", ".join(shape_names)} of '
+           f'{type(model).__name__} are fixed and stay as they are: set model.{first}.fixed = '
+           "False, or pass shape='fixed'.")
+    warnings.warn(msg, AstropyUserWarning)
+
+
 def _psf_model(psf, shape):
     """Return the PSF as a model."""
     if isinstance(psf, Model):
         return psf
     if not isinstance(psf, str) or psf != 'gaussian':
-        msg = (f"psf must be 'gaussian' or an instance of an astropy model, but it is {psf!r}: "
+        msg = (f"psf must be 'gaussian' or an instance of an astropy model, but it is "
+               f'{_in_words(psf)}: '
                'pass, for example, EllipticalGaussianPSF().')
         raise ValueError(msg) if isinstance(psf, str) else TypeError(msg)
     if shape == 'fixed':
@@ -110,12 +124,15 @@ def _psf_model(psf, shape):
     return EllipticalGaussianPSF()
 
 
+def _in_words(psf):
+    """Return what a wrong PSF is, in one line."""
+    return f'the class {psf.__name__}' if isinstance(psf, type) else repr(psf)
+
+
 def _source_names(model):
     """Return the names of the parameters for the total flux, x and y."""
-    names = flux_name(model), *position_names(model)
-    # The amplitude of a model that does not say so itself is a peak, not a total.
-    is_peak = names[0] == 'amplitude' and not hasattr(model, 'flux_name')
-    if None in names or is_peak:
+    names = total_flux_name(model), *position_names(model)
+    if None in names:
         raise ValueError('psf must have a total flux and a position, named flux, x_0, y_0 or by '
                          'its attributes flux_name, x_name, y_name, but the parameters of '
                          f'{type(model).__name__} are {", ".join(model.param_names)}: pass, for '

@@ -48,6 +48,7 @@ class LightCurve(TimeSeries):
     """
 
     _stamp_fits = None
+    _fitted_cadences = None
 
     @property
     def stamp_fits(self):
@@ -56,14 +57,15 @@ class LightCurve(TimeSeries):
         Only what `extract_light_curve` returns has them, not its parts and
         copies, nor what was read from a file.
         """
-        if self._stamp_fits is None:
+        fits = self._stamp_fits
+        if fits is None or not np.array_equal(self['cadenceno'], self._fitted_cadences):
             msg = ('The fits of all pixels are needed, but only the light curve that '
                    'extract_light_curve returned has them, not its parts, copies or files: keep '
                    'that one, or extract it again.')
             raise ValueError(msg)
-        return self._stamp_fits
+        return fits
 
-    def write(self, path, overwrite=False):
+    def write(self, path, overwrite=False, format=None, **kwargs):
         """Write a FITS, ECSV or CSV file, whole or not at all.
 
         Parameters
@@ -76,6 +78,10 @@ class LightCurve(TimeSeries):
             and metadata. ``.csv``: numbers alone, the times as BJD.
         overwrite : bool, optional
             Whether to replace an existing file.
+        format : str, optional
+            One of astropy's formats, which then writes the table as it is.
+        **kwargs : dict
+            For that format.
 
         Raises
         ------
@@ -93,7 +99,10 @@ class LightCurve(TimeSeries):
         counts days from ``BJDREFI``. `astropy.table.QTable` of a light curve
         writes every other format of astropy.
         """
-        write_light_curve(self, path, overwrite)
+        if format is None and not kwargs:
+            write_light_curve(self, path, overwrite)
+        else:
+            super().write(path, format=format, overwrite=overwrite, **kwargs)
 
     @classmethod
     def read(cls, path):

@@ -7,15 +7,17 @@ import numpy as np
 from astropy.modeling import Model
 
 from .._kernels.solver import Constraints
-from .._validation import as_float_array, require_finite, require_known_names
+from .._validation import (
+    DEEPEST_SIGMA,
+    as_float_array,
+    below_read_noise,
+    require_finite,
+    require_known_names,
+)
 from .model_functions import StampModel
 from .problem import Problem, is_gaussian_model
 
 __all__ = ['check_init', 'pose_problem']
-
-# A pixel that lies below zero by more than this many standard deviations
-# of the read noise is not noisy: something was subtracted from it.
-_DEEPEST = 8.0
 
 
 def pose_problem(counts, model, *, background, known_background, read_variance, mask,
@@ -162,13 +164,13 @@ def _check_negative(counts, used, read_variance):
     """Raise if pixels lie deeper below zero than read noise explains."""
     if not np.fmin.reduce(counts, axis=None) < 0:
         return
-    depth = _DEEPEST * np.sqrt(read_variance)
     flat = counts.reshape(len(counts), -1)
-    bad = flat < -depth
+    bad = below_read_noise(flat, read_variance)
     if used is not None:
         bad &= used.reshape(flat.shape)
     if bad.any():
-        noise = (f' by more than {_DEEPEST:g} sigma of the read noise' if depth.any() else '')
+        noise = (f' by more than {DEEPEST_SIGMA:g} sigma of the read noise'
+                 if read_variance.any() else '')
         raise ValueError(f'Poisson counts must be >= 0, but {bad.sum()} of {bad.size} pixels are '
                          f'negative{noise} (minimum {flat[bad].min():.6g}): add the background '
                          'that was subtracted back to counts and pass it as background=, or '
@@ -313,7 +315,10 @@ def check_init(init, problem, names):
     if init is None:
         return {}
     if hasattr(init, 'colnames'):
-        init = {name: np.asarray(init[name]) for name in init.colnames}
+        # The table of earlier fits, or one with a column for each parameter.
+        columns = [name for name in init.colnames if name.removesuffix('_fit') in names]
+        columns = columns or init.colnames
+        init = {name.removesuffix('_fit'): np.asarray(init[name]) for name in columns}
     if not isinstance(init, Mapping):
         raise TypeError('init must be a dict or a table of values by parameter name, but it is '
                         f'{type(init).__name__}: pass, for example, {{"x_0": 5.0}}.')
@@ -321,6 +326,9 @@ def check_init(init, problem, names):
     values = {name: per_stamp(value, f'init of {name}', len(problem.counts))
               for name, value in dict(init).items()}
     for name, value in values.items():
+        if value.ndim and names.index(name) in problem.shared:
+            raise ValueError(f'init of {name} must be one number, since it is shared, but it is '
+                             'one per stamp: pass a number.')
         require_finite(np.atleast_1d(value[problem.rows] if value.ndim else value),
                        f'init of {name}', 'leave the parameter out to have it measured')
     return values

@@ -6,8 +6,8 @@ import numpy as np
 from .._kernels.shared import Fits, solve_series
 from .._validation import require_choice, require_positive_integer
 from ..flags import FitFlag
+from ..models import position_names, scale_name
 from .arguments import check_init, pose_problem
-from .model_functions import flux_name, position_names
 from .results import StampFits
 from .start import starting_params
 from .threads import available_threads
@@ -48,10 +48,12 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         True for pixels to leave out, besides those that a masked array of
         counts leaves out.
     init : dict or `~astropy.table.Table`, optional
-        Starting values by parameter name, numbers or one per stamp.
-        Parameters that are not named are measured.
+        Starting values by parameter name, numbers or one per stamp, or the
+        ``table`` of earlier fits. Parameters that are not named are
+        measured.
     fixed : sequence of str
-        Parameters that keep the model's value, or ``init``'s.
+        Parameters that keep ``init``'s value, else the model's: a position
+        that is fixed without being given is the model's, often (0, 0).
     shared : sequence of str
         Parameters (``'background'`` is one) with one value for all stamps,
         fitted jointly with the rest.
@@ -72,7 +74,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     n_threads : int, optional
         Threads; as many as the process may use by default.
     progress_bar : bool
-        Show one on a terminal.
+        Show one of the fits on a terminal; shared parameters are found
+        before.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     else:
         fits = Fits.empty(np.empty((problem.n_params, 0)), len(problem.moving))
     flags = _flags(problem, fits)
-    return StampFits(param_names=names, problem=problem,
+    return StampFits(param_names=names, _problem=problem,
                      **_on_all_rows(problem, fits, len(names), flags))
 
 
@@ -146,7 +149,7 @@ def _flags(problem, fits):
             position = params[names.index(name)]
             inside = (position >= -0.5) & (position <= size - 0.5)
             flags |= np.where(inside, 0, int(FitFlag.CENTROID_OUTSIDE))
-    name = flux_name(problem.model)
+    name = scale_name(problem.model)
     if name is not None:
         positive_flux = params[names.index(name)] > 0
         flags |= np.where(positive_flux, 0, int(FitFlag.FLUX_NOT_POSITIVE))
@@ -165,7 +168,7 @@ def _on_all_rows(problem, fits, n_params, flags):
         return everywhere
 
     return {'params': spread(np.ascontiguousarray(fits.params[:n_params].T), np.nan),
-            'packed': spread(fits.covariance, np.nan),
+            'triangles': spread(fits.covariance, np.nan),
             'deviance': spread(fits.deviance, np.nan), 'edm': spread(fits.edm, np.nan),
             'n_iter': spread(fits.n_iter, 0), 'converged': spread(fits.converged, False),
             'flags': spread(flags, int(FitFlag.TOO_FEW_PIXELS))}

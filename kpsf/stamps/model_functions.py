@@ -3,7 +3,7 @@
 
 import numpy as np
 
-__all__ = ['StampModel', 'flux_name', 'position_names']
+__all__ = ['StampModel']
 
 
 class StampModel:
@@ -84,22 +84,3 @@ def _broadcasts(model, x, y):
             return False
         apart = [np.broadcast_to(model.evaluate(x, y, *column), x.shape) for column in params.T]
     return np.allclose(together, apart, equal_nan=True)
-
-
-def _first_known(model, attribute, candidates):
-    """Return the parameter that ``attribute`` names, else the first candidate, else None."""
-    name = getattr(model, attribute, None)
-    if name in model.param_names:
-        return name
-    return next((name for name in candidates if name in model.param_names), None)
-
-
-def position_names(model):
-    """Return the names of the model's position parameters, or (None, None)."""
-    return (_first_known(model, 'x_name', ('x_0', 'x_mean')),
-            _first_known(model, 'y_name', ('y_0', 'y_mean')))
-
-
-def flux_name(model):
-    """Return the name of the parameter that scales the model, or None."""
-    return _first_known(model, 'flux_name', ('flux', 'amplitude'))

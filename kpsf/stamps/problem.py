@@ -123,8 +123,8 @@ class Problem:
         def objective(part):
             return self.likelihood(part if all_rows else self.rows[part])
 
-        def run(function, parts):
-            return run_on_threads(function, parts, n_threads, progress_bar)
+        def run(function, parts, watched=False):
+            return run_on_threads(function, parts, n_threads, progress_bar and watched)
 
         c = self.constraints
         limits = (array if array.shape[1] == 1 else array[:, self.rows]

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from astropy.table import QTable
 
+from ..models import total_flux_name
 from ..statistics import cstat_z
-from .model_functions import flux_name
 
 __all__ = ['StampFits']
 
@@ -34,10 +34,12 @@ class StampFits:
         Whether ``edm`` is below 1e-6.
     flags : ndarray of int, shape (n,)
         See `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
-    packed : ndarray, shape (n, q (q + 1) / 2)
+    triangles : ndarray, shape (n, q (q + 1) / 2)
         Lower triangles of the covariances; `covariance` unpacks them.
-    problem : object
-        The stamps and all that was known of them; not public.
+    _problem : object
+        The stamps and all that was known of them. `gof_z`, `flux_fraction`
+        and `model_images` are computed from the arrays that were passed to
+        `fit_stamps`, when they are first asked for: do not change these before.
     """
 
     param_names: tuple
@@ -47,8 +49,8 @@ class StampFits:
     n_iter: np.ndarray
     converged: np.ndarray
     flags: np.ndarray
-    packed: np.ndarray
-    problem: object
+    triangles: np.ndarray
+    _problem: object
 
     def __len__(self):
         """Return the number of stamps."""
@@ -66,34 +68,35 @@ class StampFits:
         Zero for fixed parameters and those at a bound; NaN where it does
         not exist. Made anew at each access: 8 p^2 bytes per stamp.
         """
-        moving = self.problem.moving
+        moving = self._problem.moving
         p = len(self.param_names)
         covariance = np.zeros((len(self), p, p))
         covariance[np.isnan(self.params[:, 0])] = np.nan
         for k, (i, j) in enumerate(zip(*np.tril_indices(len(moving)), strict=True)):
-            covariance[:, moving[i], moving[j]] = self.packed[:, k]
-            covariance[:, moving[j], moving[i]] = self.packed[:, k]
+            covariance[:, moving[i], moving[j]] = self.triangles[:, k]
+            covariance[:, moving[j], moving[i]] = self.triangles[:, k]
         return covariance
 
     @cached_property
     def errors(self):
         """Standard errors of all parameters, ndarray of shape (n, p)."""
-        moving = self.problem.moving
+        moving = self._problem.moving
         errors = np.zeros_like(self.params)
         errors[np.isnan(self.params)] = np.nan
         i, j = np.tril_indices(len(moving))
         with np.errstate(invalid='ignore'):
-            errors[:, moving] = np.sqrt(self.packed[:, i == j])
+            errors[:, moving] = np.sqrt(self.triangles[:, i == j])
         return errors
 
     @cached_property
     def flux_fraction(self):
         """Share of the PSF that falls on the pixels in the fit, ndarray of shape (n,).
 
-        NaN for models without a parameter ``flux`` or ``amplitude``.
+        NaN for models without a total flux: a parameter ``flux``, or the
+        one that their attribute ``flux_name`` names.
         """
-        problem = self.problem
-        name = flux_name(problem.model)
+        problem = self._problem
+        name = total_flux_name(problem.model)
         fraction = np.full(len(self), np.nan)
         if name is None:
             return fraction
@@ -117,11 +120,11 @@ class StampFits:
         fitted. Above about 5 the model is not the whole story and formal
         errors are too small.
         """
-        moving = len(self.problem.constraints.free)
-        n_own = (self.errors[:, self.problem.moving[:moving]] > 0).sum(axis=1)
+        moving = len(self._problem.constraints.free)
+        n_own = (self.errors[:, self._problem.moving[:moving]] > 0).sum(axis=1)
         z = np.full(len(self), np.nan)
         for rows in self._chunks():
-            likelihood = self.problem.likelihood(rows)
+            likelihood = self._problem.likelihood(rows)
             _, mean = likelihood.mean(self._all_params(rows), np.arange(len(rows)))
             mean = np.where(np.isfinite(mean), np.maximum(mean, 0.0), 0.0)
             used = True if likelihood.weights is None else likelihood.weights > 0
@@ -166,20 +169,20 @@ class StampFits:
         """
         rows = np.arange(len(self))[index]
         flat = np.atleast_1d(rows)
-        likelihood = self.problem.likelihood(flat)
+        likelihood = self._problem.likelihood(flat)
         _, mean = likelihood.mean(self._all_params(flat), np.arange(len(flat)))
-        shift = self.problem.read_variance
+        shift = self._problem.read_variance
         mean = mean - (shift[flat] if shift.ndim == 2 else shift)
-        return mean.reshape(*np.shape(rows), *self.problem.shape)
+        return mean.reshape(*np.shape(rows), *self._problem.shape)
 
     def _all_params(self, rows):
         """Return the likelihood's parameters of ``rows``, (p, m), as a copy."""
-        params = np.zeros((self.problem.n_params, len(rows)))
+        params = np.zeros((self._problem.n_params, len(rows)))
         params[:len(self.param_names)] = self.params[rows].T
         return params
 
     def _chunks(self, size=2048):
         """Yield the indices of the fitted stamps, some at a time."""
-        rows = self.problem.rows
+        rows = self._problem.rows
         for start in range(0, len(rows), size):
             yield rows[start:start + size]

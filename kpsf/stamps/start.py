@@ -4,7 +4,7 @@
 import numpy as np
 
 from .._kernels.moments import starting_values
-from .model_functions import flux_name, position_names
+from ..models import position_names, scale_name
 
 __all__ = ['starting_params']
 
@@ -46,7 +46,8 @@ def starting_params(problem, init, series):
     c = problem.constraints
     lower, upper = (limit if limit.shape[1] == 1 else limit[:, problem.rows]
                     for limit in (c.lower, c.upper))
-    start = np.clip(start, lower, upper)
+    j = problem.moving
+    start[j] = np.clip(start[j], lower[j], upper[j])
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
     if problem.is_gaussian:
         _check_shape(start)
@@ -85,7 +86,7 @@ def _measured(problem, rows):
 
 def _rescale_flux(problem, start, init, series):
     """Scale the flux (or amplitude) so that model and data agree, in place."""
-    name = flux_name(problem.model)
+    name = scale_name(problem.model)
     if problem.is_gaussian or name is None or name in init:
         return
     j = problem.model.param_names.index(name)
