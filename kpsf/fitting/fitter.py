@@ -5,7 +5,8 @@ import warnings
 from functools import wraps
 
 import numpy as np
-from astropy.modeling import Model
+# From the module itself: astropy.modeling has no names yet when it loads this one.
+from astropy.modeling.core import Model
 from astropy.modeling.fitting import (
     Covariance,
     Fitter,
