@@ -5,6 +5,7 @@ import warnings
 from functools import wraps
 
 import numpy as np
+
 # From the module itself: astropy.modeling has no names yet when it loads this one.
 from astropy.modeling.core import Model
 from astropy.modeling.fitting import (
