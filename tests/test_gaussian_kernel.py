@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from kpsf._kernels import gaussian
 from kpsf._kernels.gaussian import GaussianLikelihood
+from kpsf._kernels.poisson import deviance
 
 SHAPE = (8, 9)
 Y, X = np.mgrid[:SHAPE[0], :SHAPE[1]].reshape(2, -1).astype(float)
@@ -285,3 +286,15 @@ def test_evaluating_changes_neither_parameters_nor_counts():
         case.likelihood.evaluate(case.params, np.arange(N), curvature)
     assert_array_equal(case.params, params)
     assert_array_equal(case.counts, counts)
+
+
+def test_counts_below_at_and_above_zero_in_one_stamp_have_a_finite_likelihood():
+    params = np.array([[30.0, 4.0, 3.5, 0.5, 0.0, 0.5, 5.0]]).T
+    counts = np.full(SHAPE, 6.0)
+    counts[0, :3] = -1.0, 0.0, 1.0
+    likelihood = GaussianLikelihood(counts.reshape(1, -1), SHAPE)
+    value, gradient, information = likelihood.evaluate(params, np.zeros(1, int))
+    _, mean = likelihood.mean(params, np.zeros(1, int))
+    assert_allclose(value, 0.5 * deviance(likelihood.counts, mean).sum(), rtol=1e-12)
+    assert np.isfinite(gradient).all()
+    assert np.isfinite(information).all()

@@ -69,8 +69,7 @@ class GaussianLikelihood:
         self._monomials_t = self._monomials.T.copy()
         self._products_t = products.T.copy()
         self._ones = np.ones(nx * ny)
-        # Counts that read noise leaves below zero, see `poisson.deviance`.
-        self._any_negative = bool(counts.size) and counts.min() < 0
+        self._fewest = counts.min(initial=np.inf)
         self._buffers = np.empty((7, min(_BLOCK, len(counts)), nx * ny))
 
     def is_valid(self, params):
@@ -185,8 +184,11 @@ class GaussianLikelihood:
 
     def _log_ratio(self, delta, out):
         """Return ln |counts / mean|, (m, n_pixels), with its digits, from counts / mean - 1."""
-        if self._any_negative:
-            return np.log(np.abs(1.0 + delta))
+        if self._fewest > 0:
+            return np.log1p(delta, out=out)
+        if self._fewest < 0:
+            # Counts that read noise leaves below zero, see `poisson.deviance`.
+            return np.log(np.maximum(np.abs(1.0 + delta), _TINY))
         # An empty pixel has delta = -1 and a count of 0, which removes the logarithm.
         return np.log1p(np.maximum(delta, _ALMOST_MINUS_ONE, out=out), out=out)
 

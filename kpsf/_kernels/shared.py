@@ -92,9 +92,9 @@ class Fits:
 
     @classmethod
     def empty(cls, start, size):
-        """Make room for the fits of ``start`` (p, n) and ``size`` parameters."""
+        """Make room for fits of ``size`` parameters; ``start`` (p, n) is taken over."""
         n = start.shape[1]
-        return cls(np.array(start), np.full(n, np.nan), np.full(n, np.inf),
+        return cls(start, np.full(n, np.nan), np.full(n, np.inf),
                    np.zeros(n, dtype=np.int32), np.zeros(n, dtype=bool),
                    np.empty((n, size * (size + 1) // 2)))
 
@@ -125,7 +125,8 @@ def solve_series(series, start, max_iter=100, covariance='fisher'):
     ----------
     series : Series
     start : ndarray, shape (p, n)
-        Starting values, inside the bounds; the shared rows constant.
+        Starting values, inside the bounds; the shared rows constant. The
+        fits overwrite them.
     max_iter : int
         Largest number of evaluations of a stamp, and of steps of the shared
         parameters.
