@@ -109,7 +109,7 @@ def _add_lightcurve(commands):
                         help='figure of the light curve, for one FILE')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
     parser.add_argument('--threads', type=_positive, metavar='N',
-                        help='threads (default: all processors)')
+                        help='threads for each file (default: 1)')
     parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 
@@ -125,7 +125,7 @@ def _add_demo(commands):
     parser.add_argument('--seed', type=int, default=1, help='of the random numbers (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
     parser.add_argument('--threads', type=_positive, metavar='N',
-                        help='threads (default: all processors)')
+                        help='threads for each file (default: 1)')
     parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 

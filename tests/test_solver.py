@@ -264,8 +264,8 @@ def test_the_prior_is_in_the_inverse_but_not_in_the_deviance():
 
 
 def test_a_prior_decides_a_parameter_that_nothing_depends_on():
-    likelihood = make_stamps(4)
-    likelihood.counts[:] = 0.0                  # position and shape of no star
+    # Position and shape of no star.
+    likelihood = GaussianLikelihood(0.0 * make_stamps(4).counts, SHAPE)
     limits = constrain({6: (0, np.inf)}, {0: (0.0, 1e-7), 1: (4.0, 0.1), 2: (3.0, 0.1),
                                           3: (0.7, 0.01), 4: (0.0, 0.01), 5: (0.5, 0.01)})
     found = solve(likelihood, starts(4) * [[1e-3], [1], [1], [1], [1], [1], [1]], limits)

@@ -553,7 +553,7 @@ def test_a_progress_bar_works_without_a_terminal():
     assert fit(make_stamps(), progress_bar=True).converged.all()
 
 
-def test_all_processors_are_used_by_default(monkeypatch):
+def test_threads_are_used_when_asked_for(monkeypatch):
     seen = []
     from kpsf.stamps import threads
 
@@ -563,8 +563,9 @@ def test_all_processors_are_used_by_default(monkeypatch):
             super().__init__(n)
 
     monkeypatch.setattr(threads, 'ThreadPoolExecutor', Pool)
-    monkeypatch.setattr('kpsf.stamps.fit.available_threads', lambda: 3)
     counts = make_stamps()
-    assert_allclose(fit_stamps(counts, EllipticalGaussianPSF()).params, fit(counts).params,
-                    rtol=1e-6)
+    alone = fit_stamps(counts, EllipticalGaussianPSF())
+    assert not seen
+    together = fit_stamps(counts, EllipticalGaussianPSF(), n_threads=3)
+    assert_allclose(together.params, alone.params, rtol=1e-6)
     assert set(seen) == {3}

@@ -23,9 +23,9 @@ _PRODUCT = np.array([[_EXPONENTS.index((i + k, j + m)) for k, m in _EXPONENTS[:6
 _OBSERVED = ('newton', 'observed')
 # For each parameter, the canonical coordinates that depend on it.
 _NOT_ZERO = ((0,), (0, 1, 2), (0, 1, 2), (0, 1, 3), (0, 1, 2, 4), (0, 2, 5), (6,))
-# Rows of pixels that are worked on together: all of their arrays stay in
-# the second-level cache for stamps of the usual size.
-_BLOCK = 192
+# Stamps that are worked on together: enough to hide the cost of Python in
+# each array operation, few enough for their arrays to stay in the cache.
+_BLOCK = 512
 # Added to beta so that a Gaussian wing that underflows next to a
 # background of zero divides without a warning; far below any count.
 _TINY = 1e-290

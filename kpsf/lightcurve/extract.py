@@ -68,7 +68,7 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         Where the errors come from, see `fit_stamps`. ``'sandwich'`` is right
         for photon noise under a wrong PSF too.
     n_threads : int, optional
-        Threads; as many as the process may use by default.
+        Threads, one by default; see `fit_stamps`.
     progress_bar : bool, optional
         Whether to show one on a terminal.
 

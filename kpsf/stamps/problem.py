@@ -17,8 +17,8 @@ from .threads import run_on_threads
 __all__ = ['Problem']
 
 # Stamps that one thread works on at a time: enough to hide the cost of
-# Python, few enough for the 7 x 7 matrices of all of them to stay in cache.
-_CHUNK = 2048
+# Python, few enough for their 7 x 7 matrices not to need memory that shows.
+_CHUNK = 3072
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Chunks of stamps on threads."""
 
-import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 from astropy.utils.console import ProgressBar
 
-__all__ = ['available_threads', 'run_on_threads']
-
-
-def available_threads():
-    """Return the number of processors that this process may use."""
-    if hasattr(os, 'sched_getaffinity'):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+__all__ = ['run_on_threads']
 
 
 def run_on_threads(function, parts, n_threads, progress_bar=False):
     """Return ``[function(part) for part in parts]``.
 
-    NumPy lets go of the interpreter in every array operation, which is
-    where the time goes: threads share the arrays and cost nothing to start.
+    NumPy lets go of the interpreter in array operations, so that threads
+    help as far as these are long.
     """
     if n_threads == 1 or len(parts) == 1:
         return _collect(map(function, parts), len(parts), progress_bar)
