@@ -35,7 +35,8 @@ html_theme = 'pydata_sphinx_theme'
 html_theme_options = {
     'collapse_navigation': True,
     'navigation_depth': 2,
-    'secondary_sidebar_items': ['page-toc'],
+    # Room for code instead of a second sidebar.
+    'secondary_sidebar_items': [],
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
