@@ -28,6 +28,8 @@ def open_fits(path, wanted):
     `damaged`.
     """
     path = Path(path).expanduser()
+    if path.is_dir():
+        raise IsADirectoryError(f'{wanted} is needed, but {path} is a folder: pass a file in it.')
     is_plain = _starts_as_fits(path, wanted)
     hdulist = None
     # Damage is named below; astropy's warnings about the same would only come first.
