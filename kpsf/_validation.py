@@ -7,7 +7,7 @@ import numpy as np
 
 __all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'require_broadcast',
            'require_choice', 'require_finite', 'require_known_names', 'require_not_negative',
-           'require_positive_integer']
+           'require_positive_integer', 'require_proper_prior', 'require_room', 'unpack_pair']
 
 
 DEEPEST_SIGMA = 8.0
@@ -75,6 +75,30 @@ def below_read_noise(counts, read_variance):
     """
     with np.errstate(invalid='ignore'):
         return counts < -DEEPEST_SIGMA * np.sqrt(read_variance)
+
+
+def require_room(lower, upper, name):
+    """Raise unless every lower bound is below the upper one."""
+    if not np.all(np.less(lower, upper)):
+        raise ValueError(f'The lower bound of {name} must be below the upper one, but they are '
+                         f'{lower} and {upper}: widen them, or fix the parameter.')
+
+
+def require_proper_prior(mean, stddev, name):
+    """Raise unless a Gaussian prior has finite means and finite, positive widths."""
+    if not (np.all(np.isfinite(mean) & np.isfinite(stddev)) and np.all(np.greater(stddev, 0))):
+        raise ValueError(f'The prior of {name} must have a finite mean and a finite stddev > 0, '
+                         f'but it is ({mean}, {stddev}): leave the parameter out of priors where '
+                         'nothing is known.')
+
+
+def unpack_pair(pair, what):
+    """Return the two elements of a pair; ``what`` it is serves the error."""
+    try:
+        first, second = pair
+    except (TypeError, ValueError):
+        raise TypeError(f'{what} must be a pair, but it is {pair!r}: pass two values.') from None
+    return first, second
 
 
 def require_choice(value, choices, name):

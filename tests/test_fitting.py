@@ -887,9 +887,9 @@ class TestBadInput:
         ({'gain': np.nan}, ValueError, 'gain must be a finite number > 0, but it is nan'),
         ({'read_noise': -1.0}, ValueError, 'read_noise must be a finite number >= 0'),
         ({'covariance': 'hessian'}, ValueError, "covariance must be one of 'fisher'"),
-        ({'priors': {'x_0': 3.0}}, TypeError, r'must be \(mean, stddev\), two numbers, but that'),
+        ({'priors': {'x_0': 3.0}}, TypeError, r'prior \(mean, stddev\) of x_0 must be a pair'),
         ({'priors': {'x_0': (3.0, 0.0)}}, ValueError, 'a finite stddev > 0, but it is'),
-        ({'priors': {'x_0': (np.nan, 1.0)}}, ValueError, "prior of 'x_0' must have a finite mean"),
+        ({'priors': {'x_0': (np.nan, 1.0)}}, ValueError, 'prior of x_0 must have a finite mean'),
     ])
     def test_wrong_options_are_refused(self, options, error, match):
         with pytest.raises(error, match=match):

@@ -29,6 +29,8 @@ from .._validation import (
     require_known_names,
     require_not_negative,
     require_positive_integer,
+    require_proper_prior,
+    unpack_pair,
 )
 from .engine import estimate_covariance, goodness, minimise
 from .mean import ModelMean, check_model
@@ -406,14 +408,9 @@ def _check_priors(priors):
     """Return the priors as a dict of two floats each."""
     checked = {}
     for name, prior in dict(priors or {}).items():
-        try:
-            mean, stddev = (float(value) for value in prior)
-        except (TypeError, ValueError):
-            raise TypeError(f'A prior must be (mean, stddev), two numbers, but that of {name!r} '
-                            f'is {prior!r}: pass them in the units of the data.') from None
-        if not (np.isfinite(mean) and np.isfinite(stddev) and stddev > 0):
-            raise ValueError(f'The prior of {name!r} must have a finite mean and a finite stddev '
-                             f'> 0, but it is ({mean}, {stddev}): correct it, or remove it.')
+        what = f'The prior (mean, stddev) of {name}'
+        mean, stddev = (float(as_float_array(value, what)) for value in unpack_pair(prior, what))
+        require_proper_prior(mean, stddev, name)
         checked[name] = mean, stddev
     return checked
 

@@ -8,6 +8,8 @@ from astropy.modeling.fitting import (
     model_to_fit_params,
 )
 
+from .._validation import require_room
+
 __all__ = ['ModelMean', 'check_model']
 
 # Steps of numerical derivatives, in standard errors and before these are known.
@@ -52,7 +54,8 @@ class ModelMean:
         values, self.free, bounds = model_to_fit_params(model)
         self.names = [model.param_names[i] for i in self.free]
         self.lower, self.upper = np.array(bounds if bounds else ((), ()), dtype=float)
-        _check_bounds(self.names, self.lower, self.upper)
+        for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
+            require_room(low, high, name)
         self.start = np.clip(values, self.lower, self.upper)
         self._model = model
         self._inputs = inputs
@@ -164,11 +167,3 @@ def check_model(model, has_z):
     if model.parameters.size != len(model.param_names):
         raise ValueError('The parameters of a model must be numbers, but some of '
                          f'{", ".join(model.param_names)} are arrays: fit the models one by one.')
-
-
-def _check_bounds(names, lower, upper):
-    """Raise if bounds leave no room."""
-    for name, low, high in zip(names, lower, upper):
-        if not low < high:
-            raise ValueError(f'The lower bound of {name} must be below the upper one, but they '
-                             f'are {low} and {high}: widen them, or fix the parameter.')

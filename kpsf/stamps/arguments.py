@@ -13,6 +13,10 @@ from .._validation import (
     below_read_noise,
     require_finite,
     require_known_names,
+    require_not_negative,
+    require_proper_prior,
+    require_room,
+    unpack_pair,
 )
 from .model_functions import StampModel
 from .problem import Problem, is_gaussian_model
@@ -33,10 +37,8 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
     _check_model(model)
     fit_background, offset = _check_background(background, known_background, counts.shape)
     read_variance = per_pixel(read_variance, 'read_variance', counts.shape)
-    if (read_variance < 0).any():
-        raise ValueError('read_variance must be >= 0, but its minimum is '
-                         f'{read_variance.min():.6g}: pass the square of the read noise in '
-                         'electrons.')
+    require_not_negative(read_variance, 'read_variance',
+                         'pass the square of the read noise in electrons')
     used = _used_pixels(counts, mask)
     _check_negative(counts, used, read_variance)
 
@@ -142,9 +144,7 @@ def _check_background(background, known_background, shape):
         raise ValueError("known_background goes with background='fit', but background is given "
                          'as well: add the two.')
     known = per_pixel(background, 'background', shape)
-    if (known < 0).any():
-        raise ValueError(f'A known background must be >= 0, but its minimum is '
-                         f'{known.min():.6g}: pass the background that counts contains.')
+    require_not_negative(known, 'A known background', 'pass the background that counts contains')
     return False, known
 
 
@@ -260,18 +260,12 @@ def _limits(model, bounds, least, n):
     pairs.update(bounds)
     columns = []
     for name in (*model.param_names, 'background'):
-        try:
-            low, high = pairs[name]
-        except (TypeError, ValueError):
-            raise ValueError(f'bounds of {name} must be a pair (lower, upper), but they are '
-                             f'{pairs[name]!r}: pass None for a side without a bound.') from None
+        low, high = unpack_pair(pairs[name], f'bounds (lower, upper) of {name}')
         if low is None:
             low = least if name == 'background' else -np.inf
         low = per_stamp(low, f'The lower bound of {name}', n)
         high = per_stamp(np.inf if high is None else high, f'The upper bound of {name}', n)
-        if not np.all(low < high):
-            raise ValueError(f'The lower bound of {name} must be below the upper, but they are '
-                             f'{low} and {high}: widen them, or fix the parameter.')
+        require_room(low, high, name)
         if name == 'background' and np.any(low < least):
             raise ValueError(f'The background must be bounded at {np.max(least):g} or above, '
                              f'where the mean stays positive, but its lower bound is '
@@ -294,17 +288,10 @@ def _priors(model, priors, n):
             means.append(np.zeros(()))
             precisions.append(np.zeros(()))
             continue
-        try:
-            mean, stddev = priors[name]
-        except (TypeError, ValueError):
-            raise ValueError(f'The prior of {name} must be a pair (mean, stddev), but it is '
-                             f'{priors[name]!r}: pass two numbers.') from None
+        mean, stddev = unpack_pair(priors[name], f'The prior (mean, stddev) of {name}')
         mean = per_stamp(mean, f'The prior mean of {name}', n)
         stddev = per_stamp(stddev, f'The prior stddev of {name}', n)
-        if not (np.isfinite(mean).all() and np.isfinite(stddev).all() and (stddev > 0).all()):
-            raise ValueError(f'The prior of {name} must have a finite mean and a finite positive '
-                             f'stddev, but it is ({mean}, {stddev}): leave the parameter out of '
-                             'priors where nothing is known.')
+        require_proper_prior(mean, stddev, name)
         means.append(mean)
         precisions.append(stddev ** -2)
     return _stack(means), _stack(precisions)

@@ -86,7 +86,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     Raises
     ------
     TypeError
-        If counts are not plain real numbers, or the model is not a model.
+        If counts are not plain real numbers, the model is not a model, or a
+        bound or prior is no pair.
     ValueError
         If shapes do not match, counts are negative beyond the read noise, a
         name is unknown, a bound is empty, a prior is not finite, or a stamp
