@@ -162,7 +162,7 @@ def _run_lightcurve(options):
     n_failed = 0
     # A bar of one step would tell nothing.
     steps = sys.stderr if len(outputs) > 1 else StringIO()
-    with _Bar(len(outputs), file=steps) as bar:
+    with _Bar(len(outputs), steps) as bar:
         for path, output in zip(options.files, outputs):
             try:
                 with _warnings_named(path, bar):
@@ -183,11 +183,15 @@ def _run_lightcurve(options):
 class _Bar(ProgressBar):
     """A progress bar on standard error that lets lines of text pass."""
 
+    def __init__(self, n_steps, stream):
+        super().__init__(n_steps, file=stream)
+        self._stream = stream
+
     def make_room(self):
         """Clear the line of the bar; the next update draws it again."""
-        if not self._silent:
-            self._file.write('\r\x1b[2K')
-            self._file.flush()
+        if self._stream.isatty():
+            self._stream.write('\r\x1b[2K')
+            self._stream.flush()
 
 
 def _plan_outputs(options):

@@ -297,3 +297,20 @@ def test_a_model_without_flux_and_position_has_no_names_for_them():
 
     assert scale_name(Slope()) is None
     assert position_names(Slope()) == (None, None)
+
+
+def test_stamps_that_read_noise_makes_negative_on_average_keep_a_positive_floor():
+    rng = np.random.default_rng(8)
+    counts = rng.normal(-0.05, 0.1, (1, 60))
+    assert counts.mean() < 0
+
+    def flat(params):
+        return np.repeat(params[0][:, None], 60, axis=1)
+
+    likelihood = BroadcastLikelihood(counts, flat, 2)
+    value, gradient, information = likelihood.evaluate(np.array([[-1.0], [0.0]]),
+                                                       np.zeros(1, int))
+    assert np.isfinite(value).all()
+    # Below zero the way back is up.
+    assert gradient[0, 0] < 0
+    assert information[0, 0, 0] > 0

@@ -25,6 +25,12 @@ def psf(params):
         -(a * dx * dx + 2 * b * dx * dy + c * dy * dy))
 
 
+def unconstrained(n_params):
+    nothing = np.zeros((n_params, 1))
+    return Constraints(np.arange(n_params), nothing - np.inf, nothing + np.inf, nothing,
+                       nothing.copy())
+
+
 def make_stamps(n, seed=1, truth=TRUTH):
     counts = np.random.default_rng(seed).poisson(psf(truth) + truth[6], (n, X.size))
     return GaussianLikelihood(counts.astype(float), SHAPE)
@@ -36,7 +42,7 @@ def starts(n, truth=TRUTH):
 
 def constrain(bounds=None, priors=None, free=range(7)):
     """Return constraints by the index of a parameter."""
-    limits = Constraints.none(7)
+    limits = unconstrained(7)
     lower, upper, mean, precision = (array.copy() for array in (
         limits.lower, limits.upper, limits.prior_mean, limits.prior_precision))
     for j, (low, high) in (bounds or {}).items():
@@ -158,7 +164,7 @@ def test_a_quadratic_takes_one_step():
         lambda p: 0.5 * np.einsum('im,ij,jm->m', p - target, matrix, p - target),
         lambda p: matrix @ (p - target),
         lambda p: np.repeat(matrix[:, :, None], p.shape[1], axis=2))
-    found = solve(quadratic, np.zeros((4, 30)), Constraints.none(4))
+    found = solve(quadratic, np.zeros((4, 30)), unconstrained(4))
     assert found.converged.all()
     assert_allclose(found.params, target, atol=1e-8)
     assert (found.n_iter <= 3).all()
@@ -167,7 +173,7 @@ def test_a_quadratic_takes_one_step():
 
 def test_fits_end_where_the_gradient_vanishes():
     likelihood = make_stamps(200)
-    found = solve(likelihood, starts(200), Constraints.none(7))
+    found = solve(likelihood, starts(200), unconstrained(7))
     assert found.converged.all()
     assert (found.edm < 1e-6).all()
     value, gradient, fisher = likelihood.evaluate(found.params, np.arange(200), 'fisher')
@@ -181,11 +187,11 @@ def test_the_reported_distance_is_that_to_the_minimum():
     likelihood = make_stamps(300)
     # Far enough that the distance is seen, and too few evaluations to get all the way.
     start = starts(300) * np.random.default_rng(2).uniform(0.99, 1.01, (7, 300))
-    short = solve(likelihood, start, Constraints.none(7), max_iter=3, curvature='observed')
+    short = solve(likelihood, start, unconstrained(7), max_iter=3, curvature='observed')
     _, gradient, newton = likelihood.evaluate(short.params, np.arange(300))
     half = np.linalg.solve(np.moveaxis(newton, -1, 0), gradient.T[:, :, None])[:, :, 0]
     assert_allclose(short.edm, 0.5 * (half * gradient.T).sum(axis=1), rtol=1e-6, atol=1e-14)
-    end = solve(likelihood, short.params, Constraints.none(7))
+    end = solve(likelihood, short.params, unconstrained(7))
     dropped = short.half_deviance - end.half_deviance
     seen = (short.edm > 1e-7) & (short.edm < 3e-2)
     assert seen.sum() > 100
@@ -246,7 +252,7 @@ def test_priors_lead_to_the_posterior_mode(priors):
     likelihood, limits = make_stamps(n, seed=10), constrain(priors=priors)
     found = solve(likelihood, starts(n), limits)
     assert found.converged.all()
-    free = solve(likelihood, starts(n), Constraints.none(7))
+    free = solve(likelihood, starts(n), unconstrained(7))
     for row in range(n):
         expected, unit = scipy_minimum(likelihood, row, TRUTH, limits)
         assert_allclose(found.params[:, row] / unit, expected / unit, atol=5e-3)
@@ -291,7 +297,7 @@ def test_a_start_where_the_curvature_vanishes_is_left():
     quartic = Formula(lambda p: p[0] ** 4 - 4 * p[0] + (p[1] - 2) ** 2,
                       lambda p: [4 * p[0] ** 3 - 4, 2 * (p[1] - 2)],
                       lambda p: [[12 * p[0] ** 2, 0 * p[0]], [0 * p[0], 2 + 0 * p[0]]])
-    found = solve(quartic, np.array([[0.0, 0.0, 0.5], [0.0, 5.0, 0.0]]), Constraints.none(2))
+    found = solve(quartic, np.array([[0.0, 0.0, 0.5], [0.0, 5.0, 0.0]]), unconstrained(2))
     assert found.converged.all()
     assert_allclose(found.params, [[1.0] * 3, [2.0] * 3], atol=1e-3)
 
@@ -301,7 +307,7 @@ def test_a_parameter_that_nothing_depends_on_does_not_stop_the_others():
                          lambda p: [0 * p[0], 4 * (p[1] - 2) ** 3 + 2 * (p[1] - 2)],
                          lambda p: [[0 * p[0], 0 * p[0]],
                                     [0 * p[0], 12 * (p[1] - 2) ** 2 + 2]])
-    found = solve(half_blind, np.array([[0.3], [0.0]]), Constraints.none(2))
+    found = solve(half_blind, np.array([[0.3], [0.0]]), unconstrained(2))
     assert found.converged.all()
     assert_allclose(found.params[1], 2.0, atol=1e-3)
     assert np.isnan(found.own_inverse).all()
@@ -311,7 +317,7 @@ def test_steps_to_invalid_parameters_are_refused():
     # Newton's first step from 3 would lead to -1.2.
     logarithm = Formula(lambda p: p[0] - np.log(p[0]), lambda p: 1 - 1 / p,
                         lambda p: (1 / p ** 2)[None], valid=lambda p: p[0] > 0)
-    found = solve(logarithm, np.array([[3.0, 0.1, 20.0]]), Constraints.none(1))
+    found = solve(logarithm, np.array([[3.0, 0.1, 20.0]]), unconstrained(1))
     assert found.converged.all()
     assert_allclose(found.params, 1.0, atol=2e-3)
 
@@ -319,7 +325,7 @@ def test_steps_to_invalid_parameters_are_refused():
 def test_poor_starts_find_the_same_minimum():
     n = 300
     likelihood = make_stamps(n, seed=12)
-    near = solve(likelihood, starts(n), Constraints.none(7))
+    near = solve(likelihood, starts(n), unconstrained(7))
     rng = np.random.default_rng(13)
     start = starts(n)
     start[0] *= rng.uniform(0.2, 3, n)
@@ -348,7 +354,7 @@ def test_no_fit_takes_more_evaluations_than_allowed(max_iter):
 
 def test_one_evaluation_does_not_converge_and_says_so():
     start = starts(50) * 1.05
-    found = solve(make_stamps(50), start, Constraints.none(7), max_iter=1)
+    found = solve(make_stamps(50), start, unconstrained(7), max_iter=1)
     assert not found.converged.any()
     assert (found.edm > 1e-6).all()
     assert (found.n_iter <= 2).all()
@@ -398,12 +404,12 @@ def test_limits_of_each_stamp_follow_the_stamps_that_still_run():
 
 def test_no_fits_at_all_are_no_trouble():
     found = solve(GaussianLikelihood(np.empty((0, X.size)), SHAPE), np.empty((7, 0)),
-                  Constraints.none(7))
+                  unconstrained(7))
     assert found.params.shape == (7, 0)
     assert found.converged.shape == (0,)
 
 
 def test_the_start_is_not_changed():
     start = starts(10)
-    solve(make_stamps(10), start, Constraints.none(7))
+    solve(make_stamps(10), start, unconstrained(7))
     assert_array_equal(start, starts(10))

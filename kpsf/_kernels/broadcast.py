@@ -57,7 +57,8 @@ class BroadcastLikelihood:
         self._derivative = derivative
         self._moving = range(n_params - 1) if moving is None else moving
         self._errors = np.full((n_params - 1, len(counts)), np.nan)
-        self._floor = _FLOOR * (counts.mean(axis=1, keepdims=True) + 1e-3)
+        # Read noise can make an average negative; the floor must not be.
+        self._floor = _FLOOR * (np.maximum(counts.mean(axis=1, keepdims=True), 0.0) + 1e-3)
         self._block_rows = max(1, _BLOCK_SIZE // (n_params * max(counts.shape[1], 1)))
 
     def is_valid(self, params):

@@ -48,11 +48,7 @@ class Series:
 
     def limits(self, part):
         """Return the constraints of the stamps of one chunk."""
-        def cut(array):
-            return array if array.shape[1] == 1 else array[:, part]
-        c = self.constraints
-        return solver.Constraints(c.free, cut(c.lower), cut(c.upper), cut(c.prior_mean),
-                                  cut(c.prior_precision))
+        return self.constraints.of(part)
 
     def shared_limits(self):
         """Return the constraints of the shared parameters, arrays (s, 1)."""

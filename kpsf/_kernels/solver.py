@@ -51,19 +51,17 @@ class Constraints:
     prior_mean: np.ndarray
     prior_precision: np.ndarray
 
-    @classmethod
-    def none(cls, n_params):
-        """Leave ``n_params`` parameters free and without bounds."""
-        column = np.zeros((n_params, 1))
-        return cls(np.arange(n_params), column - np.inf, column + np.inf, column, column)
+    def of(self, rows):
+        """Return the constraints of the fits ``rows``, a slice or indices."""
+        return Constraints(self.free, *(
+            array if array.shape[1] == 1 else array[:, rows]
+            for array in (self.lower, self.upper, self.prior_mean, self.prior_precision)))
 
     def take(self, rows):
-        """Return the constraints of the free parameters of ``rows``."""
-        def pick(array):
-            array = array[self.free]
-            return array if array.shape[1] == 1 else array[:, rows]
-        return Constraints(self.free, *(pick(array) for array in (
-            self.lower, self.upper, self.prior_mean, self.prior_precision)))
+        """Return the constraints of the free parameters alone, of the fits ``rows``."""
+        some = self.of(rows)
+        return Constraints(self.free, *(array[self.free] for array in (
+            some.lower, some.upper, some.prior_mean, some.prior_precision)))
 
 
 @dataclass(frozen=True)

@@ -140,10 +140,10 @@ def _flags(problem, fits):
     flags = np.where(fits.converged, 0, int(FitFlag.NOT_CONVERGED))
     flags |= np.where(positive, 0, int(FitFlag.NO_COVARIANCE))
     # A background at its limit is what many faint stamps have, and no trouble.
-    c, moving = problem.constraints, problem.moving[problem.moving < problem.n_params - 1]
-    lower, upper = (limit if limit.shape[1] == 1 else limit[:, problem.rows]
-                    for limit in (c.lower, c.upper))
-    at_bound = (params[moving] <= lower[moving]) | (params[moving] >= upper[moving])
+    moving = problem.moving[problem.moving < problem.n_params - 1]
+    limits = problem.constraints.of(problem.rows)
+    at_bound = ((params[moving] <= limits.lower[moving])
+                | (params[moving] >= limits.upper[moving]))
     flags |= np.where(at_bound.any(axis=0), int(FitFlag.AT_BOUND), 0)
     names = problem.model.param_names
     for name, size in zip(position_names(problem.model), problem.shape[::-1], strict=True):

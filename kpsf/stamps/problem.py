@@ -82,6 +82,13 @@ class Problem:
         """Say whether the model has the Gaussian kernel."""
         return self.stamp_model is None
 
+    def stamps(self, part):
+        """Return what selects the stamps of a chunk of the fitted ones from all.
+
+        A slice where that is possible: it does not copy the user's array.
+        """
+        return part if len(self.rows) == len(self.counts) else self.rows[part]
+
     def pixels(self, rows):
         """Return shifted counts and weights of the stamps ``rows``.
 
@@ -117,19 +124,14 @@ class Problem:
         n = len(self.rows)
         chunk = max(1, min(_CHUNK, -(-n // n_threads)))
         parts = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
-        # A slice of the user's array is not copied, a list of rows is.
-        all_rows = n == len(self.counts)
 
         def objective(part):
-            return self.likelihood(part if all_rows else self.rows[part])
+            return self.likelihood(self.stamps(part))
 
         def run(function, parts, watched=False):
             return run_on_threads(function, parts, n_threads, progress_bar and watched)
 
-        c = self.constraints
-        limits = (array if array.shape[1] == 1 else array[:, self.rows]
-                  for array in (c.lower, c.upper, c.prior_mean, c.prior_precision))
-        return Series(parts, objective, Constraints(c.free, *limits), self.shared, run)
+        return Series(parts, objective, self.constraints.of(self.rows), self.shared, run)
 
 
 def is_gaussian_model(model):

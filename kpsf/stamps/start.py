@@ -31,7 +31,7 @@ def starting_params(problem, init, series):
     start = np.empty((problem.n_params, len(problem.rows)))
 
     def measure(part):
-        start[:, part] = _measured(problem, problem.rows[part])
+        start[:, part] = _measured(problem, problem.stamps(part))
 
     series.run(measure, series.parts)
     moving = set(problem.moving)
@@ -43,11 +43,8 @@ def starting_params(problem, init, series):
         elif j in problem.shared:
             start[j] = np.median(start[j])
     _rescale_flux(problem, start, init, series)
-    c = problem.constraints
-    lower, upper = (limit if limit.shape[1] == 1 else limit[:, problem.rows]
-                    for limit in (c.lower, c.upper))
-    j = problem.moving
-    start[j] = np.clip(start[j], lower[j], upper[j])
+    j, limits = problem.moving, series.constraints
+    start[j] = np.clip(start[j], limits.lower[j], limits.upper[j])
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
     if problem.is_gaussian:
         _check_shape(start)
@@ -75,7 +72,7 @@ def _measured(problem, rows):
     moments = starting_values(counts, problem.shape, weights, known, measure_background)
     if problem.is_gaussian:
         return moments
-    start = np.repeat(problem.fixed_values[:, None], len(rows), axis=1)
+    start = np.repeat(problem.fixed_values[:, None], len(counts), axis=1)
     names = problem.model.param_names
     for name, row in zip(position_names(problem.model), (1, 2), strict=True):
         if name is not None:
@@ -94,19 +91,16 @@ def _rescale_flux(problem, start, init, series):
         return
 
     def scale(part):
-        rows = problem.rows[part]
-        counts, weights = problem.pixels(rows)
+        likelihood = series.objective(part)
         params = start[:, part].copy()
         params[j] = np.where(params[j] == 0, 1.0, params[j])
-        psf, mean = problem.likelihood(rows).mean(params, np.arange(len(rows)))
-        data = counts - (mean - psf)
-        if weights is not None:
-            psf = psf * weights
+        psf, mean = likelihood.mean(params, np.arange(params.shape[1]))
+        data = likelihood.counts - (mean - psf)
+        if likelihood.weights is not None:
+            psf = psf * likelihood.weights
         with np.errstate(all='ignore'):
             factor = np.vecdot(psf, data) / np.vecdot(psf, psf)
         factor = np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
         start[j, part] = params[j] * factor
 
     series.run(scale, series.parts)
-    if j in problem.shared:
-        start[j] = np.median(start[j])
