@@ -9,14 +9,14 @@ except for the published recipe, which stands as published.
 """
 
 import warnings
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from clock import Peer
 from reference import gaussian_mean, gaussian_mean_and_jacobian, poisson_deviance
 from scipy.optimize import least_squares, minimize
 
-__all__ = ['PEERS', 'Peer']
+__all__ = ['PEERS']
 
 
 def _pixel_grid(counts):
@@ -271,20 +271,6 @@ def _picasso(counts, tolerance, max_iterations):
     flux = peak * np.pi * 2.0 * np.abs(x_stddev * y_stddev)
     return (np.column_stack([flux, x_0, y_0, a, b, c, background]),
             states == gaussfit.FIT_STATE_CONVERGED)
-
-
-@dataclass(frozen=True)
-class Peer:
-    """A competitor: its label, its function, stamps per repeat, the ratio that kpsf must reach.
-
-    ``square`` marks tools that only take square stamps; kpsf is then timed on the same ones.
-    """
-
-    label: str
-    fit: object
-    n_stamps: int
-    required_ratio: float | None = None
-    square: bool = False
 
 
 PEERS = (

@@ -8,30 +8,19 @@ nothing without that column.
 """
 
 import argparse
-import os
-import platform
 import sys
+import tracemalloc
+import warnings
 
-# Thread pools read these when their libraries are loaded.
-for variable in ('OPENBLAS_NUM_THREADS', 'OMP_NUM_THREADS', 'MKL_NUM_THREADS',
-                 'NUMEXPR_NUM_THREADS', 'NUMBA_NUM_THREADS'):
-    os.environ[variable] = '1'
-if hasattr(os, 'sched_setaffinity'):
-    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-
-import time  # noqa: E402
-import tracemalloc  # noqa: E402
-import warnings  # noqa: E402
-from importlib.metadata import PackageNotFoundError, version  # noqa: E402
-
-import numpy as np  # noqa: E402
-from peers import PEERS, Peer  # noqa: E402
-from reference import estimated_distance, starting_values  # noqa: E402
-from simulated_stamps import DATA_SETS, simulate_stamps  # noqa: E402
+import clock
+import numpy as np
+from clock import Peer
+from peers import PEERS
+from reference import estimated_distance, starting_values
+from simulated_stamps import DATA_SETS, simulate_stamps
 
 __all__ = ['main']
 
-STAMP, SQUARE = (10, 11), (11, 11)
 KPSF, KPSF_SQUARE = 'kpsf.fit_stamps', 'kpsf.fit_stamps, square stamps'
 
 
@@ -120,81 +109,37 @@ GENERIC = (
 )
 
 
-def installed(competitors):
-    """Competitors whose packages can be imported; the others are named and left out."""
-    tiny = simulate_stamps('mid', 2, shape=SQUARE)
-    start, present = starting_values(tiny.counts), []
-    for entry in competitors:
-        try:
-            entry.fit(tiny.counts, start, tiny.exposure)
-        except ImportError as error:
-            print(f'{entry.label}: left out ({error})', file=sys.stderr)
-        else:
-            present.append(entry)
-    return present
+def stamps_of(data_set, n_stamps, shape):
+    """Counts, starting values and exposure of simulated stamps."""
+    stamps = simulate_stamps(data_set, n_stamps, shape=shape)
+    return stamps.counts, starting_values(stamps.counts), stamps.exposure
 
 
-def time_competitors(competitors, data_set, repeats, n_factor):
-    """CPU seconds per fit (n_repeats,), EDM and verdicts (all stamps) of each label."""
-    pools = {}
-    for shape in {SQUARE if entry.square else STAMP for entry in competitors}:
-        size = max(entry.n_stamps for entry in competitors)
-        stamps = simulate_stamps(data_set, max(int(n_factor * size), 200), shape=shape)
-        pools[shape] = stamps, starting_values(stamps.counts)
-    results = {entry.label: ([], [], []) for entry in competitors}
-    for repeat in range(repeats):
-        for entry in competitors:
-            stamps, start = pools[SQUARE if entry.square else STAMP]
-            n_stamps = max(int(n_factor * entry.n_stamps), 2)
-            # Slow tools see few stamps per turn, so every turn brings them others.
-            first = repeat * n_stamps % max(len(stamps.counts) - n_stamps + 1, 1)
-            rows = slice(first, first + n_stamps)
-            begin = time.process_time()
-            params, success = entry.fit(stamps.counts[rows], start[rows], stamps.exposure)
-            elapsed = time.process_time() - begin
-            seconds, distance, verdict = results[entry.label]
-            seconds.append(elapsed / n_stamps)
-            distance.append(estimated_distance(params, stamps.counts[rows]))
-            verdict.append(success)
-    return {label: tuple(np.concatenate(column) if np.ndim(column[0]) else np.array(column)
-                         for column in columns) for label, columns in results.items()}
+def compare(title, competitors, data_set, options, yardsticks):
+    """Time those competitors that were asked for and are installed, and print the table."""
+    tiny = stamps_of('mid', 2, clock.SQUARE)
+    competitors = clock.installed(
+        (entry for entry in competitors if options.only.lower() in entry.label.lower()),
+        lambda entry: entry.fit(*tiny))
+    size = max((entry.n_stamps for entry in competitors), default=0)
+    size = max(int(options.n_factor * size), 200)
+    pools = {shape: stamps_of(data_set, size, shape)
+             for shape in {entry.shape for entry in competitors}}
+    results = clock.time_competitors(competitors, pools, estimated_distance, options.repeats,
+                                     options.n_factor)
+    clock.print_table(title, competitors, results, yardsticks)
 
 
-def print_table(title, competitors, results, yardsticks):
-    """Print one Markdown table; yardsticks maps an entry to the labels it is compared with."""
-    print(f'\n### {title}\n')
-    print('| fitter | fits/s | kpsf is faster by | required | EDM < 1e-4 | EDM < 0.1 '
-          '| calls itself converged |\n|---|---:|---:|---:|---:|---:|---:|')
-    for entry in competitors:
-        seconds, distance, verdict = results[entry.label]
-        labels = [label for label in yardsticks(entry) if label in results]
-        ratios = [np.median(seconds / results[label][0]) for label in labels]
-        if entry.label.startswith('kpsf'):
-            ratios = []
-        required = ''
-        if entry.required_ratio and ratios:
-            met = 'met' if min(ratios) >= entry.required_ratio else 'missed'
-            required = f'{entry.required_ratio:g} ({met})'
-        print(f'| {entry.label} | {1.0 / np.median(seconds):,.0f} '
-              f'| {" / ".join(f"{ratio:,.1f}" for ratio in ratios)} | {required} '
-              f'| {np.mean(distance < 1e-4):.2%} | {np.mean(distance < 0.1):.2%} '
-              f'| {np.mean(verdict):.2%} |')
-
-
-def compare_gaussian(data_set, repeats, n_factor, only):
+def compare_gaussian(data_set, options):
     """Time and print the seven-parameter Gaussian on one data set."""
-    competitors = installed(entry for entry in GAUSSIAN if only.lower() in entry.label.lower())
-    results = time_competitors(competitors, data_set, repeats, n_factor)
-    print_table(f'{data_set}: elliptical Gaussian + background, 7 parameters', competitors,
-                results, lambda entry: [KPSF_SQUARE if entry.square else KPSF])
+    compare(f'{data_set}: elliptical Gaussian + background, 7 parameters', GAUSSIAN, data_set,
+            options, lambda entry: [KPSF_SQUARE if entry.square else KPSF])
 
 
-def compare_generic(data_set, repeats, n_factor, only):
+def compare_generic(data_set, options):
     """Time and print the generic kernel on one data set."""
-    competitors = installed(entry for entry in GENERIC if only.lower() in entry.label.lower())
-    results = time_competitors(competitors, data_set, repeats, n_factor)
-    print_table(f'{data_set}: astropy Gaussian2D + background, generic kernel', competitors,
-                results, lambda entry: [other.label for other in GENERIC[:2]])
+    compare(f'{data_set}: astropy Gaussian2D + background, generic kernel', GENERIC, data_set,
+            options, lambda entry: [other.label for other in GENERIC[:2]])
 
 
 def measure_memory(n_stamps):
@@ -209,22 +154,6 @@ def measure_memory(n_stamps):
           f'{peak / 1e6:.1f} MB above the input, results included (required: < 50 MB for 100,000)')
 
 
-def describe_machine():
-    """Print the processor and the versions that were compared."""
-    processor = platform.processor() or platform.machine()
-    if os.path.exists('/proc/cpuinfo'):
-        with open('/proc/cpuinfo') as lines:
-            processor = next((line.split(':')[1].strip() for line in lines
-                              if line.startswith('model name')), processor)
-    packages = []
-    for name in ('numpy', 'scipy', 'astropy', 'iminuit', 'picassosr', 'numba', 'kpsf'):
-        try:
-            packages.append(f'{name} {version(name)}')
-        except PackageNotFoundError:
-            packages.append(f'{name} not installed')
-    print(f'{processor}, one core; Python {platform.python_version()}, {", ".join(packages)}')
-
-
 def parse_arguments(argv):
     """Command-line options."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -237,7 +166,11 @@ def parse_arguments(argv):
                         help='only competitors whose label contains this text')
     parser.add_argument('--quick', action='store_true',
                         help='two rounds on a quarter of the stamps: a look, not a measurement')
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    options.n_factor = 1.0
+    if options.quick:
+        options.repeats, options.n_factor = 2, 0.25
+    return options
 
 
 def main(argv=None):
@@ -254,13 +187,12 @@ def main(argv=None):
         Exit status, 0.
     """
     options = parse_arguments(argv)
-    repeats, n_factor = (2, 0.25) if options.quick else (options.repeats, 1.0)
-    describe_machine()
+    clock.describe_machine('numpy', 'scipy', 'astropy', 'iminuit', 'picassosr', 'numba', 'kpsf')
     for data_set in options.data:
         if 'gaussian' in options.parts:
-            compare_gaussian(data_set, repeats, n_factor, options.only)
+            compare_gaussian(data_set, options)
         if 'generic' in options.parts:
-            compare_generic(data_set, repeats, n_factor, options.only)
+            compare_generic(data_set, options)
     if 'memory' in options.parts:
         measure_memory(10000 if options.quick else 100000)
     return 0

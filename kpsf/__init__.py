@@ -6,7 +6,12 @@
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
 - `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
 - `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
-- `simulate_tpf`: a target pixel file with known truth, to try all of this on.
+- `KeplerPRF`, `TessPRF`: the instrument's own PRF at a place on the detector, as a model.
+- `TabulatedPRF`: a model from an oversampled image of any PRF; `EllipticalGaussianPRF`, a
+  Gaussian integrated over the pixel.
+- `simulate_tpf`: a target pixel file with known truth, to try all of this on;
+  `simulate_kepler_prf` and `simulate_tess_prf`: the PRF files that go with it.
+- `conf`: where PRF files are looked for.
 """
 
 from importlib import import_module
@@ -18,14 +23,19 @@ import astropy.modeling.fitting  # noqa: F401
 __version__ = '0.1.0.dev0'
 
 _MODULE_OF = {
+    'EllipticalGaussianPRF': 'models',
     'EllipticalGaussianPSF': 'models',
     'FitFlag': 'flags',
+    'KeplerPRF': 'prf',
     'LightCurve': 'lightcurve',
     'NoiseModel': 'noise',
     'PoissonLikelihoodFitter': 'fitting',
     'StampFits': 'stamps',
+    'TabulatedPRF': 'models',
     'TargetPixels': 'tpf',
+    'TessPRF': 'prf',
     'cash': 'statistics',
+    'conf': '_configuration',
     'cstat': 'statistics',
     'cstat_moments': 'statistics',
     'decode_flags': 'flags',
@@ -33,6 +43,8 @@ _MODULE_OF = {
     'fit_stamps': 'stamps',
     'goodness_of_fit': 'statistics',
     'read_tpf': 'tpf',
+    'simulate_kepler_prf': 'simulate',
+    'simulate_tess_prf': 'simulate',
     'simulate_tpf': 'simulate',
 }
 

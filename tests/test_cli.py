@@ -3,6 +3,7 @@
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kpsf import LightCurve, __version__, cli, simulate_tpf
+from kpsf import (
+    LightCurve,
+    __version__,
+    cli,
+    conf,
+    simulate_kepler_prf,
+    simulate_tess_prf,
+    simulate_tpf,
+)
+from kpsf.cli import lightcurve as command
 from kpsf.lightcurve import point_to_point_scatter
 
 ROOT = Path(__file__).parents[1]
+KEPLER = 'kepler/fpc/prf/kplr07.4_2011265_prf.fits'
+TESS = 'tess/models/prf_fitsfiles/start_s0001/cam4_ccd1'
 
 
 @pytest.fixture(scope='module')
@@ -44,7 +56,7 @@ def run(*arguments):
 def run_in_shell(*arguments, cwd):
     """Run the command as a process of its own."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT)}
-    return subprocess.run([sys.executable, '-m', 'kpsf.cli', *map(str, arguments)], cwd=cwd,
+    return subprocess.run([sys.executable, '-m', 'kpsf', *map(str, arguments)], cwd=cwd,
                           env=environment, capture_output=True, text=True, check=False)
 
 
@@ -102,7 +114,7 @@ def test_errors_of_any_kind_are_one_line_with_the_name_of_the_file(folder, here,
     def fail(*args, **kwargs):
         raise KeyError('something\nunexpected')
 
-    monkeypatch.setattr(cli, 'extract_light_curve', fail)
+    monkeypatch.setattr(command, 'extract_light_curve', fail)
     assert run('lightcurve', folder / 'star1.fits') == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(r'kpsf lightcurve: error: .*star1\.fits: KeyError: .*run with --debug', line)
@@ -113,14 +125,14 @@ def test_errors_of_any_kind_are_one_line_with_the_name_of_the_file(folder, here,
 
 def test_warnings_are_lines_that_name_the_file(folder, here, capsys, monkeypatch):
     path = simulate_tpf(here / 'pixels.fits', n_cadences=5, stars=[(2e5, 8.0, 5.0)])
-    read_tpf = cli.read_tpf
+    read_tpf = command.read_tpf
 
     def read_elsewhere(*args, **kwargs):
         pixels = read_tpf(*args, **kwargs)
         object.__setattr__(pixels, 'target_position', (2.0, 2.0))
         return pixels
 
-    monkeypatch.setattr(cli, 'read_tpf', read_elsewhere)
+    monkeypatch.setattr(command, 'read_tpf', read_elsewhere)
     assert run('lightcurve', path) == 0
     (line,) = capsys.readouterr().err.splitlines()
     assert re.match(r'kpsf: warning: .*pixels\.fits: The fits should end at KIC', line)
@@ -169,7 +181,7 @@ def test_wrong_calls_are_one_line_and_nothing_is_done(folder, here, capsys, monk
     def fail(*args, **kwargs):
         raise AssertionError('The work began.')
 
-    monkeypatch.setattr(cli, 'read_tpf', fail)
+    monkeypatch.setattr(command, 'read_tpf', fail)
     places = [folder / name if name.startswith('star') else name for name in arguments]
     assert run('lightcurve', *places) == 2
     printed = capsys.readouterr()
@@ -210,11 +222,162 @@ def test_an_interrupt_ends_at_once_and_leaves_no_half_file(folder, here, capsys,
     assert os.listdir(here) == ['star1-lightcurve.fits']
 
 
+@pytest.fixture(scope='module')
+def archive(tmp_path_factory):
+    """Return a folder with small PRF files in the archive's layout."""
+    folder = tmp_path_factory.mktemp('archive')
+    (folder / KEPLER).parent.mkdir(parents=True)
+    simulate_kepler_prf(folder / KEPLER, channel=20, n_pixels=3, oversampling=4)
+    simulate_tess_prf(folder / TESS, camera=4, ccd=1, sector=1)
+    return folder
+
+
+@pytest.fixture
+def served(archive, here, monkeypatch):
+    """Make that folder the archive, with an empty cache."""
+    (here.parent / f'{here.name}-cache' / 'kpsf').mkdir(parents=True)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(here.parent / f'{here.name}-cache'))
+    with conf.set_temp('prf_path', []), conf.set_temp('archive_url', archive.as_uri()):
+        yield archive
+
+
+def files_in(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file())
+
+
+@pytest.mark.parametrize('arguments', [['--channel', 20], ['--module', 7, '--output', 4]])
+def test_a_kepler_prf_is_fetched_into_the_cache_once(served, here, capsys, arguments):
+    assert run('fetch-prf', *arguments) == 0
+    assert run('fetch-prf', *arguments) == 0
+    assert run('fetch-prf', *arguments, '--overwrite') == 0
+    name = Path(KEPLER).name
+    assert capsys.readouterr() == (f'{name} -> the cache\n{name} -> the cache (there already)\n'
+                                   f'{name} -> the cache\n', '')
+    assert not files_in(here)
+
+
+def test_all_of_a_tess_ccd_is_fetched_into_a_folder(served, here, capsys):
+    arguments = ['fetch-prf', '--camera', 4, '--ccd', 1, '--sector', 2, '--outdir', 'prf']
+    assert run(*arguments) == 0
+    fetched = files_in(here / 'prf')
+    assert fetched == [f'{TESS}/{path.name}' for path in sorted((served / TESS).iterdir())]
+    assert len(fetched) == 25
+    printed = capsys.readouterr()
+    assert not printed.err
+    assert printed.out.splitlines() == [f'{Path(name).name} -> prf/{name}' for name in fetched]
+    (here / 'prf' / fetched[3]).unlink()
+    (here / 'prf' / fetched[4]).write_text('damaged')
+    assert run(*arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out.count('(there already)') == 23
+    first, last = printed.err.splitlines()
+    assert re.match(rf'kpsf fetch-prf: error: .* prf/{fetched[4]} begins .*--overwrite', first)
+    assert last == 'kpsf fetch-prf: 1 of 25 files failed'
+    assert run(*arguments, '--overwrite') == 0
+
+
+def test_target_pixel_files_tell_what_to_fetch(served, here, folder, capsys):
+    tess = simulate_tpf(here / 'tess.fits', mission='TESS', n_cadences=3, column=600, row=700)
+    assert run('fetch-prf', folder / 'star1.fits', folder / 'star2.fits', folder / 'rejected.fits',
+               tess, folder / 'text.fits', '--outdir', 'prf') == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 5
+    assert [name[-20:-5] for name in files_in(here / 'prf')[1:]] == [
+        'row0513-col0557', 'row0513-col1069', 'row1025-col0557', 'row1025-col1069']
+    line, = printed.err.splitlines()
+    assert re.match(r'kpsf fetch-prf: error: .*text\.fits begins with .* is no FITS file', line)
+
+
+def test_what_the_archive_lacks_is_one_line(served, here, capsys):
+    assert run('fetch-prf', '--channel', 21, '--outdir', 'prf') == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert re.match(r'kpsf fetch-prf: error: kplr08\.1_2011265_prf\.fits cannot be downloaded '
+                    rf'from {served.as_uri()}/\S* \(.*No such file.*\): try again', line)
+    assert not files_in(here)
+
+
+def test_one_line_tells_of_a_whole_set_that_the_archive_lacks(served, here, folder, capsys):
+    assert run('fetch-prf', folder / 'star1.fits', '--camera', 4, '--ccd', 1, '--sector', 4) == 1
+    printed = capsys.readouterr()
+    assert printed.out == f'{Path(KEPLER).name} -> the cache\n'
+    first, last = printed.err.splitlines()
+    assert re.match('kpsf fetch-prf: error: .*row0001-col0045', first)
+    assert last == 'kpsf fetch-prf: 1 of 26 files failed, 24 were not tried'
+
+
+def test_one_line_tells_of_a_folder_that_is_configured_but_not_there(served, here, capsys):
+    with conf.set_temp('prf_path', ['none']):
+        assert run('fetch-prf', '--camera', 4, '--ccd', 1, '--sector', 1) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert re.match('kpsf fetch-prf: error: kpsf.conf.prf_path must list folders, .* none', line)
+
+
+def test_without_a_network_the_first_file_tells_it(served, here, capsys):
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        port = server.getsockname()[1]
+    with conf.set_temp('archive_url', f'http://127.0.0.1:{port}'):
+        assert run('fetch-prf', '--channel', 20, '--camera', 4, '--ccd', 1, '--sector', 2) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert re.match(r'kpsf fetch-prf: error: kplr07\.4_.* .*Connection refused', first)
+    assert last == 'kpsf fetch-prf: 1 of 26 files failed, 25 were not tried'
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    ([], 'a FILE, --channel, --module and --output, or --camera, --ccd and --sector must say'),
+    (['--channel', 85], 'channel must be a whole number, 1 to 84, but it is 85'),
+    (['--channel', 'x'], "argument --channel: invalid int value: 'x'"),
+    (['--module', 7], '--output must come with --module'),
+    (['--sector', 1, '--ccd', 4], '--camera must come with --ccd and --sector'),
+    (['--camera', 1], '--ccd and --sector must come with --camera'),
+    (['--module', 5, '--output', 1], 'module must be a whole number, 2 to 4'),
+    (['--camera', 1, '--ccd', 5, '--sector', 1], 'ccd must be a whole number, 1 to 4'),
+    (['--channel', 20, '--outdir', 'none/at_all'], 'there is no folder none: create it'),
+])
+def test_wrong_calls_of_fetch_prf_are_one_line(served, here, capsys, arguments, message):
+    assert run('fetch-prf', *arguments) == 2
+    printed = capsys.readouterr()
+    line, = printed.err.splitlines()
+    assert re.match(f'kpsf fetch-prf: {message}', line)
+    assert not printed.out
+    assert not files_in(here)
+
+
+def test_the_prf_is_looked_for_in_the_folders_that_are_given_first(folder, here, monkeypatch,
+                                                                   capsys):
+    seen = []
+    extract_light_curve = command.extract_light_curve
+
+    def extract(pixels, psf, **options):
+        seen.append((psf, options['shape'], conf.prf_path))
+        return extract_light_curve(pixels, 'gaussian', **options)
+
+    monkeypatch.setattr(command, 'extract_light_curve', extract)
+    for name in ('a', 'b', 'c'):
+        (here / name).mkdir()
+    with conf.set_temp('prf_path', ['c']):
+        assert run('lightcurve', folder / 'star1.fits', '--psf', 'prf', '--prf-path', 'a',
+                   '--prf-path', 'b') == 0
+        assert seen == [('prf', 'shared', [Path('a'), Path('b'), 'c'])]
+        assert conf.prf_path == ['c']
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--prf-path', '.'], '--prf-path is for --psf prf, but the PSF is gaussian: add --psf prf'),
+    (['--psf', 'prf', '--prf-path', 'none'], 'there is no folder none: --prf-path needs one'),
+    (['--psf', 'moffat'], "argument --psf: invalid choice: 'moffat'"),
+])
+def test_a_path_that_cannot_serve_is_refused(folder, here, capsys, arguments, message):
+    assert run('lightcurve', folder / 'star1.fits', *arguments) == 2
+    line, = capsys.readouterr().err.splitlines()
+    assert re.match(f'kpsf lightcurve: {message}', line)
+
+
 def test_the_version_and_the_help_are_printed(capsys):
     assert run('--version') == 0
     assert capsys.readouterr().out == f'kpsf {__version__}\n'
-    assert run('lightcurve', '--help') == 0
-    assert '--outdir DIR' in capsys.readouterr().out
+    for name in ('lightcurve', 'fetch-prf', 'demo'):
+        assert run(name, '--help') == 0
+        assert '--outdir DIR' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('arguments', 'message'), [

@@ -280,13 +280,14 @@ def test_pixels_without_a_star_are_told(tmp_path):
 
 def test_columns_units_and_metadata(few, light_curve):
     assert light_curve.colnames == [
-        'time', 'flux', 'flux_err', 'x', 'y', 'x_err', 'y_err', 'background', 'background_err',
-        'cstat', 'gof_z', 'flux_fraction', 'n_pixels', 'converged', 'cadenceno', 'quality',
-        'flags']
-    units = {name: light_curve[name].unit for name in light_curve.colnames[1:9]}
+        'time', 'flux', 'flux_err', 'x', 'y', 'x_err', 'y_err', 'column', 'row', 'background',
+        'background_err', 'cstat', 'gof_z', 'flux_fraction', 'n_pixels', 'converged', 'cadenceno',
+        'quality', 'flags']
+    units = {name: light_curve[name].unit for name in light_curve.colnames[1:11]}
     rate = u.electron / u.s
     assert units == {'flux': rate, 'flux_err': rate, 'x': u.pix, 'y': u.pix, 'x_err': u.pix,
-                     'y_err': u.pix, 'background': rate, 'background_err': rate}
+                     'y_err': u.pix, 'column': u.pix, 'row': u.pix, 'background': rate,
+                     'background_err': rate}
     assert light_curve['converged'].dtype == bool
     np.testing.assert_array_equal(light_curve['time'].jd, few.time.jd)
     np.testing.assert_array_equal(light_curve['cadenceno'], few.cadenceno)
@@ -297,6 +298,17 @@ def test_columns_units_and_metadata(few, light_curve):
         'EllipticalGaussianPSF', 'shared', 'sandwich')
     assert meta['filename'] == 'few.fits'
     assert None not in meta.values()
+    assert not [name for name in meta if name.startswith('prf_')]
+
+
+def test_positions_are_told_on_the_detector_too(few, light_curve):
+    for name, label, corner in (('column', 'x', few.column), ('row', 'y', few.row)):
+        assert light_curve.meta[name] == corner == 500
+        np.testing.assert_array_equal(light_curve[name].value, corner + light_curve[label].value)
+    elsewhere = replace(few, column=12, row=77)
+    found = extract_light_curve(elsewhere, position=(4.25, 3.5))
+    assert (found['column'].value == 16.25).all()
+    assert (found['row'].value == 80.5).all()
 
 
 def test_the_default_errors_are_those_of_fisher_where_the_psf_is_right(few, light_curve):
@@ -330,8 +342,8 @@ def test_strong_motion_is_followed(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
-    ({'psf': 'moffat'}, ValueError, "psf must be 'gaussian' or an instance .*'moffat'"),
-    ({'psf': EllipticalGaussianPSF}, TypeError, "psf must be 'gaussian' or an instance"),
+    ({'psf': 'moffat'}, ValueError, "psf must be 'gaussian', 'prf' or an inst.*'moffat'"),
+    ({'psf': EllipticalGaussianPSF}, TypeError, "'gaussian', 'prf' or an instance .* the class"),
     ({'psf': Gaussian2D()}, ValueError, 'total flux and a position.*Gaussian2D are amplitude'),
     ({'shape': 'round'}, ValueError, "shape must be one of 'shared', 'free', 'fixed'"),
     ({'shape': 'fixed'}, ValueError, "shape='fixed' needs a PSF that has a shape"),

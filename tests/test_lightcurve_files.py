@@ -12,6 +12,8 @@ from astropy.table import QTable, Table
 from astropy.timeseries import TimeSeries
 
 from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.prf import KeplerPRF, TessPRF
+from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
 
 
 def simulate(path, **options):
@@ -73,6 +75,40 @@ def test_light_curves_of_all_missions_are_read_back(tmp_path, mission):
         assert table.header['TIMESYS'] == 'TDB'
         assert ('QUALITY' if mission == 'TESS' else 'SAP_QUALITY') in table.columns.names
         assert (table.columns['FLUX'].unit, table.columns['X'].unit) == ('e-/s', 'pixel')
+        for name, corner in (('COLUMN', pixels.column), ('ROW', pixels.row)):
+            assert header[name] == corner
+            assert table.columns[name].unit == 'pixel'
+            assert np.array_equal(table.data[name], found[name.lower()].value)
+
+
+@pytest.mark.parametrize('suffix', ['.fits', '.ecsv'])
+def test_files_of_old_versions_without_detector_positions_are_read(tmp_path, light_curve, suffix):
+    path = tmp_path / f'old{suffix}'
+    old = light_curve.copy()
+    old.remove_columns(['column', 'row'])
+    old.write(path)
+    back = LightCurve.read(path)
+    assert equal(old, back)
+    assert not {'column', 'row'} & set(back.colnames)
+    assert (back.meta['column'], back.meta['row']) == (500, 500)
+
+
+@pytest.mark.parametrize('suffix', ['.fits', '.ecsv'])
+@pytest.mark.parametrize('mission', ['Kepler', 'TESS'])
+def test_what_a_prf_was_made_from_is_read_back(tmp_path, mission, suffix):
+    pixels = simulate(tmp_path / 'pixels.fits', mission=mission)
+    if mission == 'Kepler':
+        paths, model = simulate_kepler_prf(tmp_path / 'kplr07.4_2011265_prf.fits'), KeplerPRF
+    else:
+        paths, model = simulate_tess_prf(tmp_path / 'prf'), TessPRF
+    found = extract_light_curve(pixels, model.from_tpf(pixels, paths, force=True))
+    found.write(tmp_path / f'star{suffix}')
+    back = LightCurve.read(tmp_path / f'star{suffix}')
+    assert equal(found, back)
+    assert len([name for name in back.meta if name.startswith('prf_')]) == 8
+    # Four of the 25 files are around the place, and only names say which, no folders.
+    assert len(back.meta['prf_files'].split(', ')) == (1 if mission == 'Kepler' else 4)
+    assert str(tmp_path) not in back.meta['prf_files']
 
 
 @pytest.mark.parametrize('mission', ['Kepler', 'TESS'])

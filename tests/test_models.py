@@ -14,12 +14,20 @@ from astropy.modeling.models import Gaussian2D
 from astropy.table import QTable
 from numpy.testing import assert_allclose
 
-from kpsf.models import EllipticalGaussianPSF, precision_to_stddev, stddev_to_precision
+from kpsf.models import (
+    EllipticalGaussianPRF,
+    EllipticalGaussianPSF,
+    precision_to_stddev,
+    stddev_to_precision,
+)
 
 CONTRACT_MODELS = {
     'round': lambda: EllipticalGaussianPSF(1234.5, 20.3, 19.6, 0.09, 0.0, 0.09),
     'rotated': lambda: EllipticalGaussianPSF.from_stddev(80.0, 19.7, 20.2, 2.6, 1.4, 0.4),
     'elongated': lambda: EllipticalGaussianPSF.from_stddev(1e6, 20.1, 20.4, 1.1, 3.1, -0.7),
+    'integrated': lambda: EllipticalGaussianPRF(700.0, 19.8, 20.3, 0.35, 0.0, 0.35),
+    'integrated-rotated': lambda: EllipticalGaussianPRF.from_stddev(
+        2e4, 20.4, 19.7, 0.95, 1.4, 0.5),
 }
 RNG_SEED = 20240611
 
@@ -113,10 +121,14 @@ class TestModelContract:
         assert np.array_equal(boxed != -1.0, inside)
 
     def test_bbox_factor_scales_the_bounding_box(self, psf):
-        y_interval, _ = psf.bounding_box.bounding_box()
-        psf.bbox_factor *= 0.5
-        smaller, _ = psf.bounding_box.bounding_box()
-        assert_allclose(np.diff(smaller), 0.5 * np.diff(y_interval))
+        full = psf.bbox_factor
+        heights = {}
+        for factor in (1.0, 0.5, 0.0):
+            psf.bbox_factor = factor * full
+            low, high = psf.bounding_box.bounding_box()[0]
+            heights[factor] = high - low
+        assert heights[0.5] > heights[0.0]
+        assert_allclose(heights[1.0] - heights[0.0], 2.0 * (heights[0.5] - heights[0.0]))
 
     def test_parameters_broadcast_against_pixels(self, psf):
         rng = np.random.default_rng(RNG_SEED)

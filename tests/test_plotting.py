@@ -10,13 +10,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.models import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.plotting import (
-    VERMILLION,
     plot_cadence,
     plot_centroid,
     plot_light_curve,
+    plot_prf,
+    plot_prf_positions,
     plot_recovery,
 )
+from kpsf.plotting.style import BLUE, VERMILLION
+from kpsf.prf import KeplerPRF, TessPRF
+from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
 
 
 @pytest.fixture(scope='module')
@@ -48,6 +53,15 @@ def draw(ax, tmp_path):
     path = tmp_path / 'figure.png'
     ax.figure.savefig(path)
     assert path.stat().st_size > 5000
+
+
+def require_nothing_clipped(figure):
+    """Fail if text or lines reach beyond the edges of a figure."""
+    drawn, width, height = figure.get_tightbbox(), *figure.get_size_inches()
+    assert drawn.x0 >= 0
+    assert drawn.y0 >= 0
+    assert drawn.x1 <= width
+    assert drawn.y1 <= height
 
 
 def vermillion_lines(ax):
@@ -224,3 +238,211 @@ def test_pyplot_is_not_needed(light_curve, tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     draw(plot_light_curve(light_curve), tmp_path)
     assert 'matplotlib.pyplot' not in sys.modules
+
+
+@pytest.fixture(scope='module')
+def kepler_prf(tmp_path_factory):
+    path = simulate_kepler_prf(tmp_path_factory.mktemp('prf') / 'kplr07.4_2011265_prf.fits')
+    return KeplerPRF.from_file(path, column=300.0, row=100.0)
+
+
+@pytest.fixture(scope='module')
+def tess_prf(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('prf')
+    simulate_tess_prf(folder)
+    return TessPRF.from_files(folder, 300.0, 700.0)
+
+
+def joined(ax):
+    """Return the pairs of places that lines on a map join."""
+    return {frozenset(zip(line.get_xdata().tolist(), line.get_ydata().tolist()))
+            for line in ax.lines if len(line.get_xdata()) == 2}
+
+
+def test_a_prf_is_drawn_in_pixels_from_the_star(kepler_prf, tmp_path):
+    ax = plot_prf(kepler_prf)[0]
+    draw(ax, tmp_path)
+    require_nothing_clipped(ax.figure)
+    image = ax.images[0]
+    np.testing.assert_array_equal(image.get_array(), kepler_prf.data)
+    # 550 samples, the star at 274: as many beyond the first one's lower edge.
+    np.testing.assert_allclose(image.get_extent(), (-5.49, 5.51, -5.49, 5.51))
+    assert image.origin == 'lower'
+    assert image.norm.vmin <= kepler_prf.data.min()
+    assert image.norm.vmax == kepler_prf.data.max()
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ('x from the star (pixels)',
+                                                  'y from the star (pixels)')
+    assert ax.get_title() == 'KeplerPRF\ncontours at 50, 10, 1, 0.1 % of the peak'
+    assert vermillion_lines(ax) == {'+': [0.0]}
+    assert ax.figure.axes[2].get_ylabel() == 'Share of the flux in a pixel'
+
+
+def test_contours_of_a_prf_are_where_it_has_these_fractions_of_its_peak(kepler_prf):
+    ax = plot_prf(kepler_prf)[0]
+    contours = [artist for artist in ax.collections if hasattr(artist, 'levels')][0]
+    peak = kepler_prf.data.max()
+    np.testing.assert_allclose(contours.levels, np.array([0.001, 0.01, 0.1, 0.5]) * peak)
+    for level, path in zip(contours.levels, contours.get_paths(), strict=True):
+        x, y = path.vertices[:-1].T
+        np.testing.assert_allclose(kepler_prf(x, y), level, rtol=0.02)
+
+
+def test_the_grid_is_that_of_pixels_with_a_star_in_the_middle(kepler_prf):
+    ax = plot_prf(kepler_prf)[0]
+    grids = [artist for artist in ax.collections if not hasattr(artist, 'levels')]
+    for axis, grid in enumerate(grids):
+        places = [segment[0, axis] for segment in grid.get_segments()]
+        np.testing.assert_allclose(places, np.arange(-4.5, 5.6))
+
+
+def test_what_is_to_the_upper_right_of_the_star_is_drawn_there(tmp_path):
+    data = np.ones((33, 33))
+    data[28, 22] = 100.0
+    ax, = plot_prf(TabulatedPRF(data, 1 / 3))
+    draw(ax, tmp_path)
+    require_nothing_clipped(ax.figure)
+    image = ax.images[0]
+    left, right, bottom, top = image.get_extent()
+    y, x = np.unravel_index(np.argmax(image.get_array()), data.shape)
+    assert left + (x + 0.5) * (right - left) / 33 == pytest.approx((22 - 16) / 3)
+    assert bottom + (y + 0.5) * (top - bottom) / 33 == pytest.approx((28 - 16) / 3)
+
+
+def test_a_scaled_and_turned_prf_is_drawn_as_it_is(kepler_prf):
+    prf = TabulatedPRF(kepler_prf.data, 0.02, origin=kepler_prf.origin, flux=50.0, x_0=3.0,
+                       x_scale=1.5, theta=0.3)
+    ax, = plot_prf(prf)
+    image = ax.images[0]
+    left, right, bottom, top = image.get_extent()
+    (start, end), (low, high) = (prf.bounding_box[name] for name in 'xy')
+    np.testing.assert_allclose((left, right), (start - 3.0, end - 3.0), atol=0.02)
+    np.testing.assert_allclose((bottom, top), (low, high), atol=0.02)
+    ny, nx = image.get_array().shape
+    x = left + (np.arange(nx) + 0.5) * (right - left) / nx
+    y = bottom + (np.arange(ny) + 0.5) * (top - bottom) / ny
+    expected = prf(*np.meshgrid(x + 3.0, y)) / 50.0
+    np.testing.assert_allclose(image.get_array(), expected, atol=1e-9)
+    assert prf.flux == 50.0
+
+
+def test_the_map_shows_the_positions_of_kepler_and_their_triangles(kepler_prf, tmp_path):
+    ax = plot_prf(kepler_prf)[1]
+    calibration = kepler_prf.calibration
+    points = ax.collections[0]
+    np.testing.assert_array_equal(points.get_offsets(),
+                                  np.transpose([calibration.columns, calibration.rows]))
+    # The two lower corners and the centre are in use.
+    used = [to_hex(color) == BLUE.lower() for color in points.get_facecolors()]
+    assert used == (calibration.weights(300.0, 100.0) > 0).tolist() == [True, False, False, True,
+                                                                        True]
+    written = [float(text.get_text()) for text in ax.texts]
+    np.testing.assert_allclose(written, calibration.weights(300.0, 100.0)[used], atol=0.005)
+    corners = [(12.0, 20.0), (12.0, 1043.0), (1111.0, 1043.0), (1111.0, 20.0)]
+    sides = {frozenset(pair) for pair in zip(corners, [*corners[1:], corners[0]])}
+    assert joined(ax) == sides | {frozenset([(561.5, 531.5), corner]) for corner in corners}
+    place, = [line for line in ax.lines if line.get_marker() == 'P']
+    assert (*place.get_xdata(), *place.get_ydata()) == (300.0, 100.0)
+    box = ax.patches[0]
+    assert (*box.get_xy(), box.get_width(), box.get_height()) == (-0.5, -0.5, 1132, 1070)
+    assert ax.get_title() == 'channel 20 (7.4), barycentric\nat column 300.0, row 100.0'
+    assert ax.get_xlabel() == 'Column on the detector (pixels)'
+    assert not legend_texts(ax)
+
+
+def test_the_map_shows_the_cells_of_tess(tess_prf, tmp_path):
+    axes = plot_prf(tess_prf)
+    draw(axes[0], tmp_path)
+    require_nothing_clipped(axes[0].figure)
+    lengths = [np.hypot(*np.diff(list(pair), axis=0)[0]) for pair in joined(axes[1])]
+    assert len(lengths) == 40
+    assert set(np.round(lengths)) == {511, 512}
+    assert len(axes[1].texts) == 4
+    assert axes[1].get_title() == ('camera 4 CCD 1 from sector 1, bilinear\n'
+                                   'at column 300.0, row 700.0')
+
+
+def test_an_arrow_leads_to_the_place_that_counts_beyond_the_positions(kepler_prf, tmp_path):
+    inside, outside = plot_prf(kepler_prf)[1], plot_prf(kepler_prf.at(5.0, 100.0))[1]
+    draw(outside, tmp_path)
+    arrows = [[text for text in ax.texts if not text.get_text()] for ax in (inside, outside)]
+    assert [len(found) for found in arrows] == [0, 1]
+    assert arrows[1][0].xy == (12.0, 100.0)
+
+
+@pytest.mark.parametrize('mission', ['Kepler', 'TESS', 'part of TESS'])
+def test_the_positions_lie_as_on_the_detector_with_one_stretch(request, mission, tmp_path):
+    prf = request.getfixturevalue('kepler_prf' if mission == 'Kepler' else 'tess_prf')
+    if mission == 'part of TESS':
+        names = [name for name in prf.calibration.names
+                 if 'col0557' in name and ('row0001' in name or 'row0513' in name)]
+        prf = TessPRF.from_files(names, 557.0, 300.0)
+    calibration = prf.calibration
+    axes = plot_prf_positions(prf)
+    draw(axes[0], tmp_path)
+    require_nothing_clipped(axes[0].figure)
+    assert len(axes) == {'Kepler': 5, 'TESS': 25, 'part of TESS': 2}[mission]
+    x, y = np.array([ax.get_position().p0 for ax in axes]).T
+    for places, values in ((x, calibration.columns), (y, calibration.rows)):
+        order = np.argsort(values, kind='stable')
+        steps = np.diff(places[order])
+        np.testing.assert_array_equal(steps > 1e-6, np.diff(values[order]) > 0)
+    weights = calibration.weights(prf.column, prf.row)
+    for index, ax in enumerate(axes):
+        image = calibration.images[index]
+        np.testing.assert_allclose(ax.images[0].get_array(),
+                                   image / (image.sum() * calibration.spacing**2))
+        assert ax.images[0].norm is axes[0].images[0].norm
+        assert ax.get_title() == (
+            f'column {calibration.columns[index]:g}, row {calibration.rows[index]:g}\n'
+            f'weight {weights[index]:.2f}')
+    assert axes[0].images[0].norm.vmax == max(ax.images[0].get_array().max() for ax in axes)
+
+
+def test_a_calibration_alone_has_no_weights(kepler_prf, tmp_path):
+    figure = Figure(figsize=(7.0, 7.0), layout='constrained')
+    axes = plot_prf_positions(kepler_prf.calibration, figure)
+    assert axes[4].get_title() == 'column 561.5, row 531.5'
+    assert axes[0].figure is figure
+    assert figure.get_suptitle() == 'Kepler channel 20 (7.4)'
+    assert figure.get_supxlabel() == 'x from the star (pixels)'
+
+
+def test_plots_of_prfs_refuse_what_is_none(kepler_prf):
+    table = TabulatedPRF(np.ones((3, 3)), 1.0)
+    with pytest.raises(TypeError, match='plot_prf needs a TabulatedPRF.*EllipticalGaussianPSF'):
+        plot_prf(EllipticalGaussianPSF())
+    with pytest.raises(TypeError, match='plot_prf_positions needs .* found TabulatedPRF'):
+        plot_prf_positions(table)
+    with pytest.raises(ValueError, match='TabulatedPRF has 1 panel, but there are 2 axes'):
+        plot_prf(table, Figure().subplots(1, 2))
+
+
+def test_prfs_go_into_given_axes(kepler_prf):
+    axes = Figure().subplots(1, 2)
+    assert (plot_prf(kepler_prf, axes) == axes).all()
+    alone = Figure().subplots()
+    assert plot_prf(kepler_prf, alone)[0] is alone
+    assert alone.images
+
+
+def test_light_curves_by_a_prf_are_drawn_too(kepler_prf, tmp_path):
+    path = simulate_tpf(tmp_path / 'star.fits', kepler_prf, n_cadences=5, shape=(7, 9), seed=3)
+    pixels = read_tpf(path)
+    found = extract_light_curve(pixels, kepler_prf)
+    axes = plot_cadence(pixels, found, 2)
+    draw(axes[0], tmp_path)
+    residual = np.asarray(axes[2].images[0].get_array())
+    assert 0.7 < residual.std() < 1.3
+    cross = [line for line in axes[0].lines if line.get_marker() == '+'][0]
+    np.testing.assert_allclose(cross.get_xdata(), found['x'].value[2])
+    draw(plot_light_curve(found), tmp_path)
+    draw(plot_centroid(found), tmp_path)
+
+
+def test_real_prfs_are_drawn(kpsf_data, tmp_path):
+    kepler = KeplerPRF.from_file(kpsf_data / 'kepler_prf' / 'kplr07.4_2011265_prf.fits', 300, 700)
+    tess = TessPRF.from_files(kpsf_data / 'tess_prf' / 'start_s0001' / 'cam4_ccd1', 300, 700)
+    for prf in (kepler, tess):
+        for ax in (plot_prf(prf)[0], plot_prf_positions(prf)[0]):
+            draw(ax, tmp_path)
+            require_nothing_clipped(ax.figure)

@@ -324,7 +324,7 @@ def test_order_chunks_and_threads_do_not_matter(monkeypatch):
     order = np.random.default_rng(1).permutation(60)
     shuffled = fit_stamps(counts[order], n_threads=1, **kwargs)
     threads = fit_stamps(counts, n_threads=3, **kwargs)
-    monkeypatch.setattr('kpsf.stamps.problem._CHUNK', 7)
+    monkeypatch.setattr('kpsf.stamps.kernels._CHUNK', 7)
     chunks = fit_stamps(counts, n_threads=1, **kwargs)
     for fits, rows in ((shuffled, order), (threads, slice(None)), (chunks, slice(None))):
         moved = (fits.params - together.params[rows]) / together.errors[rows]

@@ -233,7 +233,7 @@ def test_order_chunks_and_threads_do_not_matter(monkeypatch):
     assert_allclose(shuffled.params, together.params[order], rtol=1e-6)
     assert_array_equal(shuffled.n_iter, together.n_iter[order])
     assert_array_equal(shuffled.flags, together.flags[order])
-    monkeypatch.setattr('kpsf.stamps.problem._CHUNK', 41)
+    monkeypatch.setattr('kpsf.stamps.kernels._CHUNK', 41)
     for n_threads in (1, 3):
         chunks = fit_stamps(counts, EllipticalGaussianPSF(), n_threads=n_threads)
         assert_allclose(chunks.params, together.params, rtol=1e-6)
@@ -539,7 +539,7 @@ def test_a_progress_bar_is_shown_and_changes_nothing(monkeypatch):
             self.done += 1
 
     monkeypatch.setattr('kpsf.stamps.threads.ProgressBar', Bar)
-    monkeypatch.setattr('kpsf.stamps.problem._CHUNK', 5)
+    monkeypatch.setattr('kpsf.stamps.kernels._CHUNK', 5)
     counts = make_stamps()
     quiet = fit(counts)
     assert not bars

@@ -14,6 +14,8 @@ a prior, and in which Newton's method needs fewer iterations.
 
 import numpy as np
 
+from .poisson import log_ratio
+
 __all__ = ['GaussianLikelihood']
 
 # Exponents (of X, of Y) of the 15 products of two of the first six.
@@ -32,7 +34,6 @@ _TINY = 1e-290
 # A flux of zero has no logarithm. In electrons this is nothing, and yet
 # enough for the digits that the chain rule needs.
 _SMALLEST_FLUX = 1e-8
-_ALMOST_MINUS_ONE = 2.0 ** -52 - 1
 
 
 class GaussianLikelihood:
@@ -158,7 +159,8 @@ class GaussianLikelihood:
             work *= weights
         np.divide(1.0, mu, out=w)
         np.multiply(work, w, out=delta)                 # counts / mean - 1
-        np.subtract(np.vecdot(counts, self._log_ratio(delta, t)), work @ self._ones, out=value)
+        np.vecdot(counts, log_ratio(delta, self._fewest, t), out=value)
+        value -= work @ self._ones
         if sign is not None:
             # A mean below zero has no likelihood: refuse the step to it.
             refused = mu <= 0
@@ -181,16 +183,6 @@ class GaussianLikelihood:
         information[:6, :6] = (work @ self._products_t).T[_PRODUCT]
         information[:6, 6] = information[6, :6] = (w_g @ self._monomials_t).T
         information[6, 6] = w @ self._ones
-
-    def _log_ratio(self, delta, out):
-        """Return ln |counts / mean|, (m, n_pixels), with its digits, from counts / mean - 1."""
-        if self._fewest > 0:
-            return np.log1p(delta, out=out)
-        if self._fewest < 0:
-            # Counts that read noise leaves below zero, see `poisson.deviance`.
-            return np.log(np.maximum(np.abs(1.0 + delta), _TINY))
-        # An empty pixel has delta = -1 and a count of 0, which removes the logarithm.
-        return np.log1p(np.maximum(delta, _ALMOST_MINUS_ONE, out=out), out=out)
 
     def _mean(self, eta, rows, sign, g, mu):
         """Write the Gaussian ``g`` and the mean ``mu``, both (m, n_pixels)."""

@@ -14,7 +14,8 @@ _NARROWEST = 0.45
 _WEIGHT = 0.5 / 1.2 ** 2
 
 
-def starting_values(counts, shape, weights=None, known=0.0, measure_background=True):
+def starting_values(counts, shape, weights=None, known=0.0, measure_background=True,
+                    precision=None):
     """Estimate an elliptical Gaussian and its background from moments.
 
     The background is the median of the border, the first centroid the
@@ -33,6 +34,9 @@ def starting_values(counts, shape, weights=None, known=0.0, measure_background=T
         Known part of the background.
     measure_background : bool
         Whether to measure the rest.
+    precision : None or ndarray, shape (3,)
+        a, b, c where the shape is known, which leaves faint stars less to
+        get wrong; None to measure them.
 
     Returns
     -------
@@ -44,11 +48,11 @@ def starting_values(counts, shape, weights=None, known=0.0, measure_background=T
         part = slice(start, start + _BLOCK)
         values[:, part] = _starting_block(
             counts[part], shape, None if weights is None else weights[part],
-            known[part] if np.ndim(known) == 2 else known, measure_background)
+            known[part] if np.ndim(known) == 2 else known, measure_background, precision)
     return values
 
 
-def _starting_block(counts, shape, weights, known, measure_background):
+def _starting_block(counts, shape, weights, known, measure_background, precision):
     """Do the work of `starting_values` for at most ``_BLOCK`` stamps."""
     ny, nx = shape
     data = counts - known
@@ -61,7 +65,7 @@ def _starting_block(counts, shape, weights, known, measure_background):
     if weights is not None:
         data *= weights
     with np.errstate(all='ignore'):
-        star = _weighted_moments(data, shape, *_brightest(data.reshape(-1, ny, nx)))
+        star = _weighted_moments(data, shape, *_brightest(data.reshape(-1, ny, nx)), precision)
     return np.array([*star, level])
 
 
@@ -95,7 +99,7 @@ def _brightest(data):
     return index % width + float(nx > 2), index // width + float(ny > 2)
 
 
-def _weighted_moments(data, shape, x_0, y_0):
+def _weighted_moments(data, shape, x_0, y_0, known_precision):
     """Return flux, x, y, a, b, c, shape (6, n), from moments under a Gaussian weight at x_0, y_0.
 
     The product of two Gaussians has the sum of their precisions, so the
@@ -104,13 +108,16 @@ def _weighted_moments(data, shape, x_0, y_0):
     star's (of noise alone) leave a round one of the weight's width.
     """
     ny, nx = shape
-    total, mean_x, mean_y, xx, xy, yy = _sums(data, shape, x_0, y_0)
-    det = xx * yy - xy * xy
-    usable = (total > 0) & (xx > 0) & (yy > 0) & (det > 0)
-    precision = _bounded(0.5 * yy / det - _WEIGHT, -0.5 * xy / det, 0.5 * xx / det - _WEIGHT,
-                         0.5 * max(ny, nx, 3))
-    usable &= np.isfinite(precision).all(axis=0)
-    a, b, c = np.where(usable, precision, [[_WEIGHT], [0.0], [_WEIGHT]])
+    sums = _sums(data, shape, x_0, y_0)
+    if known_precision is None:
+        total, mean_x, mean_y, xx, xy, yy = _unaliased(*sums)
+        usable, (a, b, c) = _measured_precision(total, xx, xy, yy, 0.5 * max(ny, nx, 3))
+    else:
+        # Noise must not pull the centroid out of the 3 x 3 pixels that were the brightest.
+        total, a, b, c = sums[0], *known_precision
+        mean_x, mean_y = (np.clip(mean, place - 0.5, place + 0.5)
+                          for mean, place in zip(sums[1:3], (x_0, y_0)))
+        usable = total > 0
     det = a * c - b * b
     # The centroid among the pixels of the stamp, the rest among all others.
     dx = np.where(usable, mean_x - x_0, 0.0)
@@ -121,8 +128,18 @@ def _weighted_moments(data, shape, x_0, y_0):
     # Further out than a star could pull the moments, it is noise that pulls.
     loss = np.minimum(_WEIGHT * (x_offset * dx + y_offset * dy), 1.0)
     flux = np.where(total > 0, total, 1.0) * np.sqrt(whole / det) * np.exp(loss)
-    return np.array([flux, np.clip(x_0 + x_offset, 0, nx - 1),
-                     np.clip(y_0 + y_offset, 0, ny - 1), a, b, c])
+    return np.array([flux, np.clip(x_0 + x_offset, 0, nx - 1), np.clip(y_0 + y_offset, 0, ny - 1),
+                     *np.broadcast_arrays(a, b, c, flux)[:3]])
+
+
+def _measured_precision(total, xx, xy, yy, widest):
+    """Return which stamps have a shape (n,), and a, b, c (3, n) with the weight taken out."""
+    det = xx * yy - xy * xy
+    usable = (total > 0) & (xx > 0) & (yy > 0) & (det > 0)
+    precision = _bounded(0.5 * yy / det - _WEIGHT, -0.5 * xy / det, 0.5 * xx / det - _WEIGHT,
+                         widest)
+    usable &= np.isfinite(precision).all(axis=0)
+    return usable, np.where(usable, precision, [[_WEIGHT], [0.0], [_WEIGHT]])
 
 
 def _sums(data, shape, x_0, y_0):
@@ -136,8 +153,8 @@ def _sums(data, shape, x_0, y_0):
     total, sum_x, sum_y, sum_xx, sum_xy, sum_yy = (weighted @ columns.copy()).T
     safe = np.where(total > 0, total, 1.0)
     mean_x, mean_y = sum_x / safe, sum_y / safe
-    return _unaliased(total, mean_x, mean_y, sum_xx / safe - mean_x ** 2,
-                      sum_xy / safe - mean_x * mean_y, sum_yy / safe - mean_y ** 2)
+    return (total, mean_x, mean_y, sum_xx / safe - mean_x ** 2, sum_xy / safe - mean_x * mean_y,
+            sum_yy / safe - mean_y ** 2)
 
 
 def _unaliased(total, mean_x, mean_y, xx, xy, yy):

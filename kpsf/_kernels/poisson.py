@@ -3,7 +3,10 @@
 
 import numpy as np
 
-__all__ = ['continued_terms', 'deviance']
+__all__ = ['continued_terms', 'deviance', 'log_ratio']
+
+_TINY = 1e-290
+_ALMOST_MINUS_ONE = 2.0 ** -52 - 1
 
 
 def deviance(counts, mean):
@@ -58,14 +61,38 @@ def continued_terms(counts, mean, floor):
         ``slope`` is 1 - counts / mean; ``inverse_mean`` the expected
         curvature.
     """
+    below = mean < floor
+    if not below.any():
+        return _positive_terms(counts, mean)
     held = np.maximum(mean, floor)
-    inverse = 1.0 / held
-    slope = (held - counts) * inverse
-    half_deviance = 0.5 * deviance(counts, held)
-    below = mean < held
-    if below.any():
-        step = np.where(below, mean - held, 0.0)
-        bend = inverse * (1.0 + np.maximum(counts, 0.0) * inverse)
-        half_deviance += step * (slope + 0.5 * step * bend)
-        slope += step * bend
+    half_deviance, slope, inverse = _positive_terms(counts, held)
+    step = np.where(below, mean - held, 0.0)
+    bend = inverse * (1.0 + np.maximum(counts, 0.0) * inverse)
+    half_deviance += step * (slope + 0.5 * step * bend)
+    slope += step * bend
     return half_deviance, slope, inverse
+
+
+def _positive_terms(counts, mean):
+    """Return half the deviance, its slope, and 1 / mean, for positive means."""
+    inverse = 1.0 / mean
+    residual = counts - mean
+    excess = residual * inverse                     # counts / mean - 1
+    half_deviance = log_ratio(excess, counts.min(initial=np.inf))
+    half_deviance *= counts
+    half_deviance -= residual
+    return half_deviance, np.negative(excess, out=excess), inverse
+
+
+def log_ratio(excess, fewest, out=None):
+    """Return ln |counts / mean| with its digits, from excess = counts / mean - 1.
+
+    ``fewest`` is the lowest of the counts. Where counts are 0 the result is
+    finite, and a product with them 0; for those below zero see `deviance`.
+    """
+    if fewest > 0:
+        return np.log1p(excess, out=out)
+    if fewest < 0:
+        return np.log(np.maximum(np.abs(1.0 + excess), _TINY))
+    out = np.maximum(excess, _ALMOST_MINUS_ONE, out=out)
+    return np.log1p(out, out=out)

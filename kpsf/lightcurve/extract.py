@@ -42,16 +42,20 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     ----------
     tpf : TargetPixels, str, path-like, HDUList or lightkurve TargetPixelFile
         The pixels, or whatever `read_tpf` reads them from.
-    psf : 'gaussian' or `~astropy.modeling.Model`, optional
-        ``'gaussian'`` is `EllipticalGaussianPSF`. A model needs a total flux
-        and a position, named ``flux``, ``x_0``, ``y_0`` or by its attributes
-        ``flux_name``, ``x_name``, ``y_name``. Parameters that are fixed on
-        the model stay fixed, as the shapes of most photutils models are at
-        first.
+    psf : {'gaussian', 'prf'} or `~astropy.modeling.Model`, optional
+        ``'gaussian'`` is `EllipticalGaussianPSF`; ``'prf'`` the
+        instrument's own PRF, `KeplerPRF.from_tpf` or `TessPRF.from_tpf`,
+        from the files that ``kpsf.conf.prf_path``, the cache or the archive
+        has. A model needs a total flux and a position, named ``flux``,
+        ``x_0``, ``y_0`` or by its attributes ``flux_name``, ``x_name``,
+        ``y_name``. Parameters that are fixed on the model stay fixed, as
+        the shapes of PRFs and of most photutils models are at first.
     shape : {'shared', 'free', 'fixed'}, optional
         All parameters but flux and position have one value for the series,
         fitted jointly with the rest (the default), or one per cadence, which
-        is noisier, or the values of the model.
+        is noisier, or the values of the model. The shape of a PRF is known:
+        there is nothing to share unless its ``x_scale``, ``y_scale`` (focus)
+        or ``theta`` (roll) were freed.
     background : {'known', 'fit'}, float or ndarray, optional
         ``'known'``: ``FLUX_BKG`` of the file, plus one constant for the
         series that is fitted, but held within 10 % of it (``meta`` tells
@@ -81,13 +85,18 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     ------
     ValueError
         If an option is unknown or of the wrong shape, ``'known'`` is asked
-        of a file without background, or no cadence has as many usable
-        pixels as the fit has free parameters.
+        of a file without background, ``shape='free'`` of a PRF of which
+        nothing is free, no cadence has as many usable pixels as the fit has
+        free parameters, or the PRF belongs to another detector than the
+        pixels and was not made with ``force=True``.
     TypeError
         If the PSF is no model, or numbers carry a unit.
+    OSError
+        If a PRF file cannot be found.
 
     See Also
     --------
+    kpsf.prf.instrument_prf : The PRF model, to free its scales or choose its files.
     fit_stamps : The fit, with bounds, priors and starting values to choose.
 
     Notes
@@ -100,6 +109,12 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     likelihood has (there is a warning). ``n_pixels`` and ``flux_fraction``
     then differ from those of other cadences; a cadence with too few pixels
     is a row of NaN with a flag.
+
+    A PRF is made for one place on the detector, with ``'prf'`` that of the
+    target by the header, and keeps its shape while the star moves by a
+    fraction of a pixel; over a whole pixel, it changes by less than 0.001 of
+    its peak. ``meta`` tells the place (``prf_column``, ``prf_row``), the
+    interpolation and the files.
 
     Cadences that end more than 1.5 pixels from where the header has the
     target probably follow another star and have a flag; there is a warning
@@ -132,7 +147,7 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
                **_diagnostics(tpf, plan, fits, used)}
     light_curve = LightCurve(columns, time=tpf.time, meta=meta)
     light_curve._stamp_fits, light_curve._fitted_cadences = fits, tpf.cadenceno
-    _warn_if_useless(tpf, light_curve)
+    _warn_if_useless(tpf, plan, light_curve)
     return light_curve
 
 
@@ -184,7 +199,7 @@ def _median_start(plan, electrons, used, known, read_variance):
     if known.ndim:
         known = np.where(ever, median(known[some]), 0.0)
     init = {name: np.median(values) for name, values in plan.position.items()}
-    if ever.sum() < len(plan.model.param_names) + 1:
+    if ever.sum() < len(plan.free_names):
         return {}
     # With nothing shared: a single stamp reaches its minimum more surely that way.
     fit = fit_stamps(median(electrons), plan.model, read_variance=read_variance, init=init,
@@ -193,7 +208,7 @@ def _median_start(plan, electrons, used, known, read_variance):
     if fit.flags[0] & UNUSABLE:
         return {}
     return {name: fit.params[0, fit.param_names.index(name)]
-            for name in (plan.x, plan.y, *plan.shape_names) if name not in plan.fixed}
+            for name in (plan.x, plan.y, *plan.shape_names) if name in plan.free_names}
 
 
 def _source_columns(tpf, plan, fits, used, known):
@@ -212,6 +227,7 @@ def _source_columns(tpf, plan, fits, used, known):
         for values in (mean + offset, offset_err))
     return {'flux': flux, 'flux_err': flux_err, 'x': x * u.pix, 'y': y * u.pix,
             'x_err': x_err * u.pix, 'y_err': y_err * u.pix,
+            'column': (tpf.column + x) * u.pix, 'row': (tpf.row + y) * u.pix,
             'background': background, 'background_err': background_err}
 
 
@@ -290,25 +306,27 @@ def _distance_from_target(tpf, plan, x, y):
                     y - tpf.target_position[1] - motion[:, 1])
 
 
-def _remedy(tpf):
+def _remedy(tpf, plan):
     """Say how to hold what the pixels do not tell."""
     x, y = tpf.target_position
-    return ('in Python, hold what is known, as in extract_light_curve(tpf, '
-            "EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0), shape='fixed', "
+    psf = ("'prf'" if plan.is_tabulated
+           else 'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0)')
+    return (f"in Python, hold what is known, as in extract_light_curve(tpf, {psf}, shape='fixed', "
             f'position=({x:.1f}, {y:.1f}), background=tpf.background)')
 
 
-def _warn_if_useless(tpf, light_curve):
+def _warn_if_useless(tpf, plan, light_curve):
     """Warn if no cadence was fitted well, or the fits follow another star."""
     usable = light_curve[(light_curve['flags'] & UNUSABLE) == 0]
     if not len(usable):
         msg = (f'The pixels should be those of one star of this PSF, but none of '
-               f'{len(light_curve)} cadences of {tpf.target} has a usable fit: {_remedy(tpf)}.')
+               f'{len(light_curve)} cadences of {tpf.target} has a usable fit: '
+               f'{_remedy(tpf, plan)}.')
         warnings.warn(msg, AstropyUserWarning)
         return
     if np.mean(usable['flags'] & FitFlag.FAR_FROM_TARGET > 0) > 0.5:
         x, y = (np.median(usable[name].value) for name in 'xy')
         msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is more than '
                f'{FAR_FROM_TARGET} pixels from where the header has it and probably another '
-               f'star: {_remedy(tpf)}.')
+               f'star: {_remedy(tpf, plan)}.')
         warnings.warn(msg, AstropyUserWarning)

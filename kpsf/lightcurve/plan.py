@@ -3,13 +3,16 @@
 
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy.modeling import Model
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import as_float_array, require_choice, require_finite, require_not_negative
-from ..models import EllipticalGaussianPSF, position_names, total_flux_name
+from ..models import EllipticalGaussianPSF, TabulatedPRF, position_names, total_flux_name
+from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
+from ..prf.calibration import detector_name
 
 __all__ = ['FitPlan', 'plan_fit']
 
@@ -40,7 +43,7 @@ class FitPlan:
     fits_background : bool
         Whether a constant is fitted besides.
     labels : dict
-        The options in words.
+        The options in words, and what the PRF was made from.
     """
 
     model: Model
@@ -56,11 +59,21 @@ class FitPlan:
     labels: dict
 
     @property
+    def free_names(self):
+        """Return the names of all free parameters, the background's included."""
+        names = (*self.model.param_names, *(['background'] if self.fits_background else []))
+        return [name for name in names
+                if name not in self.fixed and not self.model.fixed.get(name, False)]
+
+    @property
     def n_own(self):
         """Return the number of free parameters that each cadence has of its own."""
-        held = {*self.fixed, *self.shared}
-        names = (*self.model.param_names, *(['background'] if self.fits_background else []))
-        return sum(name not in held and not self.model.fixed.get(name, False) for name in names)
+        return sum(name not in self.shared for name in self.free_names)
+
+    @property
+    def is_tabulated(self):
+        """Return whether the PSF is an image, whose shape is known."""
+        return isinstance(self.model, TabulatedPRF)
 
     def background_arguments(self, known, used):
         """Return the arguments of `fit_stamps` about the background, given its known part."""
@@ -78,9 +91,10 @@ class FitPlan:
 def plan_fit(tpf, psf, shape, background, position):
     """Return the `FitPlan` for the options of `extract_light_curve`."""
     require_choice(shape, ('shared', 'free', 'fixed'), 'shape')
-    model = _psf_model(psf, shape)
+    model = _psf_model(psf, shape, tpf)
     flux, x, y = _source_names(model)
     shape_names = tuple(name for name in model.param_names if name not in (flux, x, y))
+    _check_shape(model, shape, shape_names)
     position, position_label = _known_position(position, (x, y), tpf.n_cadences)
     known, fits_background, background_label = _known_background(tpf, background, shape)
 
@@ -88,40 +102,76 @@ def plan_fit(tpf, psf, shape, background, position):
     shared = (*(shape_names if shape == 'shared' else ()),
               *((x, y) if position_label == 'shared' else ()))
     shared = tuple(name for name in shared if not model.fixed[name])
-    _warn_if_held(model, shape, shape_names)
     if background_label == 'known':
         shared = (*shared, 'background')
-    labels = {'psf': type(model).__name__, 'shape': shape, 'background': background_label,
-              'position': position_label}
+    is_held = all(model.fixed[name] for name in shape_names)
+    labels = {'psf': type(model).__name__, 'shape': 'fixed' if is_held else shape,
+              'background': background_label, 'position': position_label, **_prf_labels(model)}
     return FitPlan(model, flux, x, y, shape_names, fixed, shared, position, known,
                    fits_background, labels)
 
 
-def _warn_if_held(model, shape, shape_names):
-    """Warn if the shape should be fitted but the model holds it, as those of photutils do."""
+def _check_shape(model, shape, shape_names):
+    """Raise or warn if the shape should be fitted but the model holds it.
+
+    That of a PRF image is known, so that nothing is amiss if it is held for
+    the series. The models of photutils hold theirs too, but know it not.
+    """
     if shape == 'fixed' or not shape_names or not all(model.fixed[name] for name in shape_names):
         return
-    first = shape_names[0]
-    msg = (f'shape={shape!r} needs a PSF with a free shape, but {", ".join(shape_names)} of '
-           f'{type(model).__name__} are fixed and stay as they are: set model.{first}.fixed = '
-           "False, or pass shape='fixed'.")
-    warnings.warn(msg, AstropyUserWarning)
+    held = f'{", ".join(shape_names)} of {type(model).__name__} are fixed'
+    if not isinstance(model, TabulatedPRF):
+        msg = (f'shape={shape!r} needs a PSF with a free shape, but {held} and stay as they are: '
+               f"set model.{shape_names[0]}.fixed = False, or pass shape='fixed'.")
+        warnings.warn(msg, AstropyUserWarning)
+    elif shape == 'free':
+        msg = (f"shape='free' needs a PRF that may change from cadence to cadence, but {held}: "
+               "pass shape='shared', or a model such as KeplerPRF.from_tpf(tpf) of which "
+               f'model.{shape_names[0]}.fixed = False.')
+        raise ValueError(msg)
 
 
-def _psf_model(psf, shape):
-    """Return the PSF as a model."""
+def _psf_model(psf, shape, tpf):
+    """Return the PSF as a model, that of the instrument for the detector of the pixels."""
+    if isinstance(psf, str) and psf == 'prf':
+        return instrument_prf(tpf)
     if isinstance(psf, Model):
+        if isinstance(psf, (KeplerPRF, TessPRF)):
+            require_same_detector(psf, tpf)
         return psf
     if not isinstance(psf, str) or psf != 'gaussian':
-        msg = (f"psf must be 'gaussian' or an instance of an astropy model, but it is "
-               f'{_in_words(psf)}: '
-               'pass, for example, EllipticalGaussianPSF().')
+        msg = (f"psf must be 'gaussian', 'prf' or an instance of an astropy model, but it is "
+               f'{_in_words(psf)}: pass, for example, EllipticalGaussianPSF().')
         raise ValueError(msg) if isinstance(psf, str) else TypeError(msg)
     if shape == 'fixed':
         raise ValueError("shape='fixed' needs a PSF that has a shape, but psf='gaussian' has none "
-                         'of its own: pass, for example, EllipticalGaussianPSF.from_stddev(1, 0, '
-                         '0, 0.7, 0.6).')
+                         "of its own: pass psf='prf' or, for example, "
+                         'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.7, 0.6).')
     return EllipticalGaussianPSF()
+
+
+def _prf_labels(model):
+    """Return what ``meta`` tells about a PRF image: where it is from and how it was made."""
+    if not isinstance(model, TabulatedPRF):
+        return {}
+    labels = {'prf_normalize': model.normalize or 'none',
+              'prf_clip_negative': model.clip_negative}
+    if isinstance(model, (KeplerPRF, TessPRF)):
+        # Ten digits are more than is known, and a FITS header holds them.
+        labels |= {'prf_detector': detector_name(model.detector),
+                   'prf_column': float(f'{model.column:.10g}'),
+                   'prf_row': float(f'{model.row:.10g}'), 'prf_interpolate': model.interpolate,
+                   'prf_files': _files_in_use(model), 'prf_forced': model.is_forced}
+    return labels
+
+
+def _files_in_use(prf):
+    """Return the names of the calibration files of which a PRF is mixed, in one line."""
+    names, calibration = prf.calibration.names, prf.calibration
+    if len(names) > 1:
+        weights = calibration.weights(prf.column, prf.row, prf.interpolate)
+        names = [name for name, weight in zip(names, weights, strict=True) if weight > 0]
+    return ', '.join(Path(name).name for name in names)
 
 
 def _in_words(psf):

@@ -32,6 +32,9 @@ class LightCurve(TimeSeries):
     - ``x``, ``y``, ``x_err``, ``y_err``: position in pixels of the stamp, of
       which the first has its centre at (0, 0) and lies on the detector at
       ``meta['column']``, ``meta['row']``.
+    - ``column``, ``row``: position on the detector in pixels, ``x`` and
+      ``y`` from that first pixel; their errors are those of ``x``, ``y``.
+      Files of old versions lack them.
     - ``background``, ``background_err``: mean of one pixel in electron / s,
       the known part included; the error is that of the fitted part.
     - ``psf_<name>``, ``psf_<name>_err``: further parameters of the PSF, if

@@ -18,14 +18,14 @@ from .._validation import (
     require_room,
     unpack_pair,
 )
-from .model_functions import StampModel
-from .problem import Problem, is_gaussian_model
+from .kernels import kernel_of
+from .problem import Problem
 
-__all__ = ['check_init', 'pose_problem']
+__all__ = ['pose_problem']
 
 
 def pose_problem(counts, model, *, background, known_background, read_variance, mask,
-                 fixed, shared, bounds, priors):
+                 init, fixed, shared, bounds, priors):
     """Check the arguments of `fit_stamps` and return the `Problem`.
 
     Raises
@@ -54,14 +54,15 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
     priors = _as_dict(priors, names, shared, 'priors')
     lower, upper = _limits(model, bounds, _least_background(offset, used), len(counts))
     prior_mean, prior_precision = _priors(model, priors, len(counts))
-    gaussian = is_gaussian_model(model)
+    rows = _usable_rows(counts, used, len(own))
+    init = _check_init(init, names, shared, rows, len(counts))
     values = [float(np.ravel(getattr(model, name).value)[0]) for name in model.param_names]
     return Problem(
         counts=counts, used=used, model=model,
-        stamp_model=None if gaussian else StampModel(model, counts.shape[1:]),
+        kernel=kernel_of(model, counts.shape[1:], [*own, *shared], init), init=init,
         fixed_values=np.array([*values, 0.0]), offset=offset, read_variance=read_variance,
         constraints=Constraints(own, lower, upper, prior_mean, prior_precision),
-        shared=shared, rows=_usable_rows(counts, used, len(own)))
+        shared=shared, rows=rows)
 
 
 def _check_counts(counts, mask):
@@ -297,7 +298,7 @@ def _priors(model, priors, n):
     return _stack(means), _stack(precisions)
 
 
-def check_init(init, problem, names):
+def _check_init(init, names, shared, rows, n):
     """Return the starting values as arrays, () or (n,), by name."""
     if init is None:
         return {}
@@ -310,12 +311,12 @@ def check_init(init, problem, names):
         raise TypeError('init must be a dict or a table of values by parameter name, but it is '
                         f'{type(init).__name__}: pass, for example, {{"x_0": 5.0}}.')
     require_known_names(init, names, 'init')
-    values = {name: per_stamp(value, f'init of {name}', len(problem.counts))
+    values = {name: per_stamp(value, f'init of {name}', n)
               for name, value in dict(init).items()}
     for name, value in values.items():
-        if value.ndim and names.index(name) in problem.shared:
+        if value.ndim and names.index(name) in shared:
             raise ValueError(f'init of {name} must be one number, since it is shared, but it is '
                              'one per stamp: pass a number.')
-        require_finite(np.atleast_1d(value[problem.rows] if value.ndim else value),
+        require_finite(np.atleast_1d(value[rows] if value.ndim else value),
                        f'init of {name}', 'leave the parameter out to have it measured')
     return values

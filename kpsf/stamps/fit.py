@@ -7,7 +7,7 @@ from .._kernels.shared import Fits, solve_series
 from .._validation import require_choice, require_positive_integer
 from ..flags import FitFlag
 from ..models import position_names, scale_name
-from .arguments import check_init, pose_problem
+from .arguments import pose_problem
 from .results import StampFits
 from .start import starting_params
 
@@ -118,13 +118,13 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     n_threads = 1 if n_threads is None else require_positive_integer(n_threads, 'n_threads')
     problem = pose_problem(counts, model, background=background,
                            known_background=known_background, read_variance=read_variance,
-                           mask=mask, fixed=fixed, shared=shared, bounds=bounds, priors=priors)
+                           mask=mask, init=init, fixed=fixed, shared=shared, bounds=bounds,
+                           priors=priors)
     names = (*model.param_names, *(['background'] if isinstance(background, str) else []))
-    init = check_init(init, problem, names)
 
     series = problem.series(n_threads, progress_bar)
     if len(problem.rows):
-        start = starting_params(problem, init, series)
+        start = starting_params(problem, series)
         fits = solve_series(series, start, max_iter, covariance)
     else:
         fits = Fits.empty(np.empty((problem.n_params, 0)), len(problem.moving))

@@ -1,24 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What `fit_stamps` is asked, checked once and turned into arrays and likelihoods."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from astropy.modeling import Model
 
-from .._kernels.broadcast import BroadcastLikelihood
-from .._kernels.gaussian import GaussianLikelihood
 from .._kernels.shared import Series
 from .._kernels.solver import Constraints
-from ..models import EllipticalGaussianPSF
-from .model_functions import StampModel
+from .kernels import chunk_size
 from .threads import run_on_threads
 
 __all__ = ['Problem']
-
-# Stamps that one thread works on at a time: enough to hide the cost of
-# Python, few enough for their 7 x 7 matrices not to need memory that shows.
-_CHUNK = 3072
 
 
 @dataclass(frozen=True)
@@ -35,9 +29,11 @@ class Problem:
     used : ndarray of bool, shape (n, ny, nx), or None
         Pixels in the likelihood; None where all are.
     model : astropy.modeling.Model
-    stamp_model : StampModel or None
-        The model on the pixels; None for the Gaussian, which has a kernel
-        of its own.
+    kernel : callable
+        ``kernel(counts, offset=, weights=)`` makes the likelihood of some
+        stamps, see `kernels`.
+    init : dict
+        Starting values that the user gave, () or (n,), by name.
     fixed_values : ndarray, shape (p,)
         The model's own values, and 0 for the background.
     offset : ndarray, shape (), (n_pixels,) or (n, n_pixels)
@@ -54,7 +50,8 @@ class Problem:
     counts: np.ndarray
     used: np.ndarray
     model: Model
-    stamp_model: StampModel
+    kernel: Callable
+    init: dict
     fixed_values: np.ndarray
     offset: np.ndarray
     read_variance: np.ndarray
@@ -76,11 +73,6 @@ class Problem:
     def moving(self):
         """Return the indices of all fitted parameters, each stamp's own first."""
         return np.concatenate([self.constraints.free, self.shared])
-
-    @property
-    def is_gaussian(self):
-        """Say whether the model has the Gaussian kernel."""
-        return self.stamp_model is None
 
     def stamps(self, part):
         """Return what selects the stamps of a chunk of the fitted ones from all.
@@ -112,17 +104,12 @@ class Problem:
     def likelihood(self, rows):
         """Return the likelihood of the stamps ``rows`` (a slice or indices)."""
         counts, weights = self.pixels(rows)
-        if self.is_gaussian:
-            return GaussianLikelihood(counts, self.shape, self.known_mean(rows), weights)
-        return BroadcastLikelihood(counts, self.stamp_model, self.n_params,
-                                   derivative=self.stamp_model.derivative,
-                                   moving=[j for j in self.moving if j < self.n_params - 1],
-                                   offset=self.known_mean(rows), weights=weights)
+        return self.kernel(counts, offset=self.known_mean(rows), weights=weights)
 
     def series(self, n_threads, progress_bar=False):
         """Return the stamps to fit, in chunks, as the solver takes them."""
         n = len(self.rows)
-        chunk = max(1, min(_CHUNK, -(-n // n_threads)))
+        chunk = max(1, min(chunk_size(self.kernel), -(-n // n_threads)))
         parts = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
         def objective(part):
@@ -132,11 +119,6 @@ class Problem:
             return run_on_threads(function, parts, n_threads, progress_bar and watched)
 
         return Series(parts, objective, self.constraints.of(self.rows), self.shared, run)
-
-
-def is_gaussian_model(model):
-    """Say whether a model is the one that the Gaussian kernel knows."""
-    return type(model) is EllipticalGaussianPSF
 
 
 def _of_rows(array, rows):

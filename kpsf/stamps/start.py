@@ -1,26 +1,31 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Starting values of every stamp: from the data, the model and the user."""
 
+from functools import partial
+
 import numpy as np
 
 from .._kernels.moments import starting_values
 from ..models import position_names, scale_name
+from .kernels import has_gaussian_kernel, has_tabulated_kernel
 
 __all__ = ['starting_params']
 
+# Sub-pixel phases along each axis at which a PRF is measured as the stamps are.
+_N_PHASES = 4
+_MANY = 1e12
 
-def starting_params(problem, init, series):
+
+def starting_params(problem, series):
     """Return starting values inside the bounds.
 
-    What ``init`` gives is taken, fixed parameters are the model's, and what
+    What the user gave is taken, fixed parameters are the model's, and what
     is left is measured: position, flux and background from moments, and
     the shape too where the model is an elliptical Gaussian.
 
     Parameters
     ----------
     problem : Problem
-    init : dict
-        Name to array, scalar or (n,).
     series : Series
         Knows the chunks and how to run them.
 
@@ -28,10 +33,15 @@ def starting_params(problem, init, series):
     -------
     ndarray, shape (p, m)
     """
-    start = np.empty((problem.n_params, len(problem.rows)))
+    start, init = np.empty((problem.n_params, len(problem.rows))), problem.init
+    is_gaussian = has_gaussian_kernel(problem.model)
+    is_tabulated = has_tabulated_kernel(problem.model, problem.moving, init)
+    reference, precision = (_measured_table(problem) if is_tabulated
+                            else ((1.0, 0.0, 0.0, 0.0), None))
 
     def measure(part):
-        start[:, part] = _measured(problem, problem.stamps(part))
+        moments = _moments(problem, problem.stamps(part), precision)
+        start[:, part] = moments if is_gaussian else _in_parameters(problem, moments, reference)
 
     series.run(measure, series.parts)
     moving = set(problem.moving)
@@ -42,11 +52,12 @@ def starting_params(problem, init, series):
             start[j] = problem.fixed_values[j]
         elif j in problem.shared:
             start[j] = np.median(start[j])
-    _rescale_flux(problem, start, init, series)
+    if not (is_gaussian or is_tabulated):
+        _rescale_flux(problem, start, series)
     j, limits = problem.moving, series.constraints
     start[j] = np.clip(start[j], limits.lower[j], limits.upper[j])
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
-    if problem.is_gaussian:
+    if is_gaussian:
         _check_shape(start)
     return start
 
@@ -64,27 +75,61 @@ def _check_shape(start):
                          'EllipticalGaussianPSF.from_stddev.')
 
 
-def _measured(problem, rows):
-    """Return starting values of the stamps ``rows`` from their moments, (p, m)."""
+def _moments(problem, rows, precision):
+    """Return flux, x, y, a, b, c and background of the stamps ``rows``, (7, m)."""
     counts, weights = problem.pixels(rows)
-    known = problem.known_mean(rows)
     measure_background = problem.n_params - 1 in problem.moving
-    moments = starting_values(counts, problem.shape, weights, known, measure_background)
-    if problem.is_gaussian:
-        return moments
-    start = np.repeat(problem.fixed_values[:, None], len(counts), axis=1)
+    return starting_values(counts, problem.shape, weights, problem.known_mean(rows),
+                           measure_background, precision)
+
+
+def _in_parameters(problem, moments, reference):
+    """Return the parameters (p, m) of a model that moments of stamps stand for.
+
+    ``reference`` is what the moments of the model itself would be, at flux 1, position 0 and
+    background 0.
+    """
+    start = np.repeat(problem.fixed_values[:, None], moments.shape[1], axis=1)
     names = problem.model.param_names
-    for name, row in zip(position_names(problem.model), (1, 2), strict=True):
+    scale, x, y, wings = reference
+    for name, values in zip((scale_name(problem.model), *position_names(problem.model)),
+                            (moments[0] / scale, moments[1] - x, moments[2] - y), strict=True):
         if name is not None:
-            start[names.index(name)] = moments[row]
-    start[-1] = moments[6]
+            start[names.index(name)] = values
+    start[-1] = moments[6] - wings * moments[0] / scale
     return start
 
 
-def _rescale_flux(problem, start, init, series):
+def _measured_table(problem):
+    """Return what moments make of a tabulated PRF.
+
+    Its centroid is not its origin, and its wings are not a Gaussian's.
+
+    Returns
+    -------
+    reference : ndarray, shape (4,)
+        Flux, x, y and background for a flux of 1 at 0.
+    precision : ndarray, shape (3,)
+        a, b, c of the Gaussian that its core is like.
+    """
+    ny, nx = problem.shape
+    phase = (np.arange(_N_PHASES) + 0.5) / _N_PHASES - 0.5
+    x, y = (place.ravel() for place in np.meshgrid((nx - 1) // 2 + phase, (ny - 1) // 2 + phase))
+    params = np.repeat(problem.fixed_values[:, None], x.size, axis=1)
+    params[:3], params[-1] = (np.ones_like(x), x, y), 0.0
+    psf, _ = problem.kernel(np.ones((x.size, ny * nx))).mean(params, np.arange(x.size))
+    is_fitted = problem.n_params - 1 in problem.moving
+    # So many photons that what an empty border stands for does not matter.
+    moments = partial(starting_values, _MANY * psf, problem.shape, measure_background=is_fitted)
+    precision = moments()[3:6].mean(axis=1)
+    flux, at_x, at_y, _, _, _, background = moments(precision=precision)
+    return np.array([flux / _MANY, at_x - x, at_y - y, background / _MANY]).mean(axis=1), precision
+
+
+def _rescale_flux(problem, start, series):
     """Scale the flux (or amplitude) so that model and data agree, in place."""
     name = scale_name(problem.model)
-    if problem.is_gaussian or name is None or name in init:
+    if name is None or name in problem.init:
         return
     j = problem.model.param_names.index(name)
     if j not in problem.moving:

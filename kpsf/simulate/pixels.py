@@ -11,9 +11,9 @@ import numpy as np
 from astropy.io import fits
 from astropy.table import Table
 
-from ._files import write_whole
-from ._validation import require_finite, require_not_negative
-from .models import EllipticalGaussianPSF, position_names, total_flux_name
+from .._files import write_whole
+from .._validation import require_finite, require_not_negative
+from ..models import EllipticalGaussianPSF, position_names, total_flux_name
 
 __all__ = ['simulate_tpf', 'tabby_like_dips']
 

@@ -1,13 +1,14 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""PSF models: what a point source looks like, for any astropy fitter."""
+"""The elliptical Gaussian PSF and its two descriptions: a quadratic form, widths and an angle."""
 
 import astropy.units as u
 import numpy as np
 from astropy.modeling import Fittable2DModel, Parameter
-from astropy.units import Quantity, UnitsError
+from astropy.units import Quantity
 
-__all__ = ['EllipticalGaussianPSF', 'position_names', 'precision_to_stddev', 'scale_name',
-           'stddev_to_precision', 'total_flux_name']
+from .units import common_unit, coordinate_units, plain_offsets
+
+__all__ = ['EllipticalGaussianPSF', 'precision_to_stddev', 'stddev_to_precision']
 
 SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
@@ -98,67 +99,8 @@ def _reject_indefinite(a, b, c):
 def _strip_units(x, y, x_0, y_0, a, b, c):
     """Return offsets and quadratic form as plain arrays in the unit of ``x_0``."""
     unit = x_0.unit
-    offsets = [Quantity(value).to_value(unit) for value in (x - x_0, y - y_0)]
-    return *offsets, *(Quantity(value).to_value(unit**-2) for value in (a, b, c))
-
-
-def position_names(model):
-    """Find the parameters that are the position of a 2-D model.
-
-    Parameters
-    ----------
-    model : `~astropy.modeling.Model`
-        A model; its attributes ``x_name`` and ``y_name`` are asked first, as
-        in photutils.
-
-    Returns
-    -------
-    tuple of str or None
-        Names of x and y; None where there is none.
-    """
-    return (_first_known(model, 'x_name', ('x_0', 'x_mean')),
-            _first_known(model, 'y_name', ('y_0', 'y_mean')))
-
-
-def total_flux_name(model):
-    """Find the parameter that is the integral of a 2-D model.
-
-    Parameters
-    ----------
-    model : `~astropy.modeling.Model`
-        A model; its attribute ``flux_name`` is asked first, as in photutils.
-
-    Returns
-    -------
-    str or None
-        Name of the flux. The amplitude of a model that does not say so
-        itself is a peak, not a total.
-    """
-    return _first_known(model, 'flux_name', ('flux',))
-
-
-def scale_name(model):
-    """Find the parameter on which a 2-D model depends linearly.
-
-    Parameters
-    ----------
-    model : `~astropy.modeling.Model`
-        A model.
-
-    Returns
-    -------
-    str or None
-        Name of the flux or of the amplitude.
-    """
-    return total_flux_name(model) or _first_known(model, 'flux_name', ('amplitude',))
-
-
-def _first_known(model, attribute, candidates):
-    """Return the parameter that ``attribute`` names, else the first candidate, else None."""
-    name = getattr(model, attribute, None)
-    if name in model.param_names:
-        return name
-    return next((name for name in candidates if name in model.param_names), None)
+    return (*plain_offsets(x, y, x_0, y_0),
+            *(Quantity(value).to_value(unit**-2) for value in (a, b, c)))
 
 
 class EllipticalGaussianPSF(Fittable2DModel):
@@ -231,9 +173,9 @@ class EllipticalGaussianPSF(Fittable2DModel):
         self.bbox_factor = bbox_factor
         a, b, c, _ = self._precision()
         if not np.all(np.isfinite(_reject_indefinite(a, b, c))):
-            msg = ('EllipticalGaussianPSF needs a positive definite shape, a > 0 and '
+            msg = (f'{type(self).__name__} needs a positive definite shape, a > 0 and '
                    f'a * c > b**2, but found a={a}, b={b}, c={c}: correct these, or make '
-                   'the model from widths with EllipticalGaussianPSF.from_stddev.')
+                   f'the model from widths with {type(self).__name__}.from_stddev.')
             raise ValueError(msg)
 
     @classmethod
@@ -376,17 +318,11 @@ class EllipticalGaussianPSF(Fittable2DModel):
     @property
     def input_units(self):
         """Units of the coordinates, or None."""
-        if self.x_0.input_unit is None and self.y_0.input_unit is None:
-            return None
-        return {self.inputs[0]: self.x_0.input_unit, self.inputs[1]: self.y_0.input_unit}
+        return coordinate_units(self)
 
     def _parameter_units_for_data_units(self, inputs_unit, outputs_unit):
         """Return the parameters' units for data in the given units."""
-        unit, y_unit = (inputs_unit[name] for name in self.inputs)
-        if unit != y_unit:
-            msg = (f'x and y must have the same unit, but found {unit} and {y_unit}: convert '
-                   'one of them.')
-            raise UnitsError(msg)
+        unit = common_unit(inputs_unit)
         return {'flux': outputs_unit[self.outputs[0]], 'x_0': unit, 'y_0': unit,
                 'a': unit**-2, 'b': unit**-2, 'c': unit**-2}
 

@@ -1,20 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Figures of light curves, single cadences and centroids; the only module with matplotlib."""
+"""Figures of light curves and of the track of the position."""
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 
-from .flags import decode_flags
-from .stamps import StampFits
-from .tpf import REFERENCE_DATES
+from ..flags import decode_flags
+from ..tpf import REFERENCE_DATES
+from .style import BLUE, GREY, RATE, VERMILLION, new_figure
 
-__all__ = ['plot_cadence', 'plot_centroid', 'plot_light_curve', 'plot_recovery']
-
-# Of Okabe & Ito's palette, which the colour-blind tell apart.
-BLUE, VERMILLION, GREY = '#0072B2', '#D55E00', '#999999'
-RATE = 'e$^-$ s$^{-1}$'
+__all__ = ['plot_centroid', 'plot_light_curve', 'plot_recovery']
 
 
 def plot_light_curve(light_curve, ax=None):
@@ -45,7 +38,7 @@ def plot_light_curve(light_curve, ax=None):
     >>> ax.figure.savefig('light_curve.png')
     """
     if ax is None:
-        ax = _new_figure((8.0, 3.6)).subplots()
+        ax = new_figure((8.0, 3.6)).subplots()
     days, time_label = _days(light_curve)
     _draw_series(ax, days, light_curve['flux'].value, light_curve['flux_err'].value,
                  np.asarray(light_curve['flags']))
@@ -81,7 +74,7 @@ def plot_recovery(light_curve, truth, axes=None):
         raise ValueError(f'truth must have the shape ({len(light_curve)},), one flux per cadence '
                          f'of the light curve, but it is {truth.shape}: select the cadences.')
     if axes is None:
-        axes = _new_figure((8.0, 5.0)).subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        axes = new_figure((8.0, 5.0)).subplots(2, 1, sharex=True, height_ratios=(2, 1))
     top, bottom = axes
     plot_light_curve(light_curve, top)
     days, time_label = _days(light_curve)
@@ -117,7 +110,7 @@ def plot_centroid(light_curve, ax=None):
         Its figure is ``ax.figure``.
     """
     if ax is None:
-        ax = _new_figure((5.4, 4.2)).subplots()
+        ax = new_figure((5.4, 4.2)).subplots()
     days, time_label = _days(light_curve)
     x, y, x_err, y_err = (light_curve[name].value for name in ('x', 'y', 'x_err', 'y_err'))
     flags = np.asarray(light_curve['flags'])
@@ -141,73 +134,6 @@ def plot_centroid(light_curve, ax=None):
     ax.ticklabel_format(style='plain', useOffset=False)
     ax.locator_params(nbins=5)
     return ax
-
-
-def plot_cadence(tpf, fits, index=0, axes=None):
-    """Plot data, model and residuals of one cadence.
-
-    A cross marks the fitted position, white lines the pipeline's aperture.
-    Pixels without data are hatched.
-
-    Parameters
-    ----------
-    tpf : TargetPixels
-        The pixels.
-    fits : LightCurve or StampFits
-        Their fits. A light curve must be the one that `extract_light_curve`
-        returned.
-    index : int, optional
-        Which cadence, counted from 0; by default the first.
-    axes : sequence of three `~matplotlib.axes.Axes`, optional
-        Where; by default in a new figure.
-
-    Returns
-    -------
-    ndarray of `~matplotlib.axes.Axes`, shape (3,)
-        Data and model in e-/s per pixel, and their difference in standard
-        deviations of photon and read noise.
-
-    Raises
-    ------
-    ValueError
-        If the fits are not of these pixels, or a light curve does not have
-        them any more.
-    IndexError
-        If there is no such cadence.
-    """
-    fits = fits if isinstance(fits, StampFits) else fits.stamp_fits
-    if len(fits) != tpf.n_cadences:
-        raise ValueError(f'The fits must be of these pixels, but there are {len(fits)} fits and '
-                         f'{tpf.n_cadences} cadences: pass what belongs together.')
-    index = range(tpf.n_cadences)[index]
-    good = tpf.good_pixels[index]
-    rate = np.add(tpf.flux[index], tpf.background[index], dtype=np.float64)
-    data = np.where(good, tpf.noise.to_electrons(rate), np.nan)
-    model = fits.model_images(index)
-    with np.errstate(invalid='ignore'):
-        residual = (data - model) / np.sqrt(np.maximum(model, 0.0) + tpf.read_variance)
-    if axes is None:
-        ny, nx = tpf.shape
-        axes = _new_figure((11.0, 1.0 + 3.1 * min(ny / nx, 1.6))).subplots(1, 3)
-    brightness = _brightness(tpf.noise.to_rate(data), tpf.noise.to_rate(model))
-    largest = max(np.nanmax(np.abs(residual), initial=0.0), 1.0)
-    panels = [('Data', tpf.noise.to_rate(data), {'cmap': 'viridis', 'norm': brightness}),
-              ('Model', tpf.noise.to_rate(model), {'cmap': 'viridis', 'norm': brightness}),
-              ('(Data $-$ model) / noise', residual,
-               {'cmap': 'RdBu_r', 'vmin': -largest, 'vmax': largest})]
-    for ax, (title, image, style) in zip(axes, panels, strict=True):
-        label = r'Standard deviations ($\sigma$)' if 'vmin' in style else f'{RATE} per pixel'
-        _draw_image(ax, image, title, label, style)
-        _mark_star(ax, tpf, fits, index, 'black' if 'vmin' in style else 'white')
-    day = REFERENCE_DATES[tpf.mission]
-    axes[0].figure.suptitle(f'{tpf.target}, cadence {tpf.cadenceno[index]}, '
-                            f'BJD $-$ {day:.0f} = {tpf.time[index].jd - day:.4f}')
-    return np.asarray(axes)
-
-
-def _new_figure(size):
-    """Return a figure that pyplot knows nothing of."""
-    return Figure(figsize=size, layout='constrained')
 
 
 def _days(light_curve):
@@ -270,41 +196,3 @@ def _draw_legend(ax):
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False,
                   fontsize='small', borderaxespad=0.0)
-
-
-def _brightness(data, model):
-    """Return a logarithmic scale that shows faint wings, for images in e-/s."""
-    both = np.concatenate([data[np.isfinite(data)], model[np.isfinite(model)]])
-    brightest = max(both.max(initial=0.0), 1e-6)
-    faintest = np.min(both, initial=brightest, where=both > 0)
-    return LogNorm(max(faintest, 1e-3 * brightest) * 0.999, brightest)
-
-
-def _draw_image(ax, image, title, label, style):
-    """Draw an image (ny, nx) with its scale."""
-    ax.set_facecolor('white')
-    ax.patch.set(hatch='////', edgecolor=GREY)
-    shown = image
-    if 'norm' in style:
-        # A logarithm has no place for pixels that read noise took below zero.
-        shown = np.maximum(image, style['norm'].vmin)
-    cmap = mpl.colormaps[style['cmap']].with_extremes(bad=(0.0, 0.0, 0.0, 0.0))
-    mappable = ax.imshow(shown, origin='lower', interpolation='nearest', **{**style, 'cmap': cmap})
-    ax.figure.colorbar(mappable, ax=ax, label=label, shrink=0.85)
-    ax.set(title=title, xlabel='x, column (pixels)', ylabel='y, row (pixels)')
-    ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.yaxis.get_major_locator().set_params(integer=True)
-
-
-def _mark_star(ax, tpf, fits, index, color):
-    """Mark the fitted position and the pipeline's aperture."""
-    inside = np.pad(tpf.pipeline_aperture, 1)
-    for axis in (0, 1):
-        for y, x in np.argwhere(np.diff(inside.astype(int), axis=axis) != 0):
-            edge = ([x - 1.5, x - 0.5], [y - 0.5] * 2) if axis == 0 else (
-                [x - 0.5] * 2, [y - 1.5, y - 0.5])
-            ax.plot(*edge, color=color, lw=1.2)
-    if {'x_0', 'y_0'} <= set(fits.param_names):
-        x, y = (fits.params[index, fits.param_names.index(name)] for name in ('x_0', 'y_0'))
-        ax.plot(x, y, '+', color=VERMILLION, ms=11.0, mew=2.0)
-    ax.set(xlim=(-0.5, tpf.shape[1] - 0.5), ylim=(-0.5, tpf.shape[0] - 0.5))

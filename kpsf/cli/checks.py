@@ -1,0 +1,45 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Checks of arguments, before any work is done."""
+
+import argparse
+import os
+import sys
+
+__all__ = ['positive', 'refuse', 'require_absent', 'require_folder', 'require_outdir']
+
+
+def positive(text):
+    """Return an integer of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'an integer >= 1 is needed, but it is {text!r}')
+    return number
+
+
+def require_outdir(options):
+    """Exit unless the folder of --outdir, or else the one to create it in, can be used."""
+    folder = options.outdir
+    require_folder(options, folder if folder.exists() else folder.parent)
+
+
+def require_folder(options, folder):
+    """Exit unless a folder exists and can be written to."""
+    if not folder.is_dir():
+        refuse(options, f'there is no folder {folder}: create it, or choose another')
+    if not os.access(folder, os.W_OK):
+        refuse(options, f'the folder {folder} is read-only: choose another')
+
+
+def require_absent(path, options):
+    """Raise if a file is there that may not be replaced."""
+    if path.exists() and not options.overwrite:
+        raise FileExistsError(f'{path} exists already: choose another name or pass --overwrite.')
+
+
+def refuse(options, message):
+    """Exit with status 2, before any work is done."""
+    print(f'{options.prog}: {message}', file=sys.stderr)
+    raise SystemExit(2)

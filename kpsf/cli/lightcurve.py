@@ -1,0 +1,184 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`kpsf lightcurve`: light curves of target pixel files."""
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from .._configuration import conf
+from .._files import write_whole
+from ..lightcurve import extract_light_curve, point_to_point_scatter
+from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
+from ..tpf import QUALITY_MASKS, read_tpf
+from .checks import positive, refuse, require_absent, require_folder, require_outdir
+from .terminal import run_jobs
+
+__all__ = ['add', 'ppm', 'save_figure']
+
+FIGURE_SUFFIXES = ('.png', '.pdf', '.svg')
+FITS_SUFFIXES = ('.fits.gz', '.fit.gz', '.fits', '.fit')
+
+
+def add(commands):
+    """Add `kpsf lightcurve`."""
+    parser = commands.add_parser(
+        'lightcurve', help='make light curves of target pixel files',
+        description='Make a light curve of each target pixel file of Kepler, K2 or TESS.')
+    parser.set_defaults(run=_run, prog=parser.prog)
+    parser.add_argument('files', nargs='+', type=Path, metavar='FILE', help='target pixel file')
+    parser.add_argument('--psf', default='gaussian', choices=['gaussian', 'prf'],
+                        help="gaussian, whose shape is fitted, or prf, the instrument's own, from "
+                        'files of its archive that are downloaded unless they are in a local '
+                        'folder or the cache (default: gaussian)')
+    parser.add_argument('--prf-path', action='append', default=[], type=Path, metavar='DIR',
+                        help='local folder with PRF files, such as fetch-prf --outdir fills, to '
+                        'search before those of kpsf.conf.prf_path; may be given more than once')
+    parser.add_argument('--shape', default='shared', choices=['shared', 'free'],
+                        help='one shape of the PSF for all cadences, or one for each '
+                        '(default: shared)')
+    parser.add_argument('--background', choices=['known', 'fit'],
+                        help="the file's background and one constant, or one constant per "
+                        'cadence (default: known where the file has one and the shape is shared)')
+    parser.add_argument('--quality', default='default', type=_quality, metavar='MASK',
+                        help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
+                        'integer of quality bits (default: default)')
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument('-o', '--output', type=Path, metavar='OUT',
+                        help=f'light curve to write, for one FILE; the ending '
+                        f'({", ".join(LIGHT_CURVE_SUFFIXES)}) chooses the format')
+    output.add_argument('--outdir', type=Path, default=Path(), metavar='DIR',
+                        help='folder for FILE-lightcurve.fits, created if it is not there '
+                        '(default: the current one)')
+    parser.add_argument('--plot', type=Path, metavar='PNG',
+                        help='figure of the light curve, for one FILE')
+    parser.add_argument('--overwrite', action='store_true', help='replace existing files')
+    parser.add_argument('--threads', type=positive, metavar='N',
+                        help='threads for each file (default: 1)')
+    parser.add_argument('--debug', action='store_true', help='show where errors come from')
+
+
+def _quality(text):
+    """Return a quality setting, a name or an integer."""
+    if text in QUALITY_MASKS['Kepler']:
+        return text
+    try:
+        bits = int(text, 0)
+    except ValueError:
+        bits = -1
+    if bits < 0:
+        raise argparse.ArgumentTypeError(f'{", ".join(QUALITY_MASKS["Kepler"])} or an integer '
+                                         f'>= 0 is needed, but it is {text!r}')
+    return bits
+
+
+def _run(options):
+    """Make one light curve after the other; return the exit status."""
+    outputs = _plan_outputs(options)
+    _require_prf_path(options)
+    if options.output is None:
+        options.outdir.mkdir(exist_ok=True)
+    jobs = [(path, path, partial(_make_light_curve, path, output, options))
+            for path, output in zip(options.files, outputs)]
+    with conf.set_temp('prf_path', [*options.prf_path, *(conf.prf_path or [])]):
+        return 1 if run_jobs(options, jobs) else 0
+
+
+def _require_prf_path(options):
+    """Exit unless the folders of --prf-path exist and are of use."""
+    if options.prf_path and options.psf != 'prf':
+        refuse(options, f'--prf-path is for --psf prf, but the PSF is {options.psf}: add '
+               '--psf prf, or leave --prf-path out')
+    for folder in options.prf_path:
+        if not folder.is_dir():
+            refuse(options, f'there is no folder {folder}: --prf-path needs one with PRF files')
+
+
+def _plan_outputs(options):
+    """Return the file to write for each input; exit if that cannot work."""
+    if options.output is None:
+        require_outdir(options)
+        outputs = [options.outdir / f'{_stem(path)}-lightcurve.fits' for path in options.files]
+    else:
+        if len(options.files) > 1:
+            refuse(options, f'-o names one light curve, but there are {len(options.files)} '
+                   'files: use --outdir')
+        _require_suffix(options, '-o', options.output, LIGHT_CURVE_SUFFIXES)
+        require_folder(options, options.output.parent)
+        outputs = [options.output]
+    if options.plot is not None:
+        if len(options.files) > 1:
+            refuse(options, f'--plot names one figure, but there are {len(options.files)} '
+                   'files: run them one by one')
+        _require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
+        require_folder(options, options.plot.parent)
+    _require_distinct(options, outputs)
+    return outputs
+
+
+def _require_distinct(options, outputs):
+    """Exit if two files would be written to one, or a file would replace its source."""
+    sources = {}
+    for path, output in zip(options.files, outputs):
+        place = output.resolve()
+        if place in sources:
+            refuse(options, f'{sources[place]} and {path} would both be written to {output}: '
+                   'run them with different --outdir')
+        sources[place] = path
+    for path in options.files:
+        if path.resolve() in sources:
+            refuse(options, f'{path} would be read and written: choose another output')
+
+
+def _require_suffix(options, argument, path, suffixes):
+    """Exit unless a name has one of the endings."""
+    if not path.name.lower().endswith(suffixes):
+        refuse(options, f'{argument} must end in one of {", ".join(suffixes)}, but it is '
+               f'{path.name!r}: choose one of these')
+
+
+def _stem(path):
+    """Return the name of a FITS file without its ending."""
+    for suffix in FITS_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[:-len(suffix)]
+    return path.name
+
+
+def _make_light_curve(path, output, options):
+    """Make, write and draw the light curve of one file; return a line about it."""
+    for target in filter(None, (output, options.plot)):
+        require_absent(target, options)
+    pixels = read_tpf(path, quality=options.quality)
+    light_curve = extract_light_curve(pixels, options.psf, shape=options.shape,
+                                      background=options.background, n_threads=options.threads)
+    light_curve.write(output, overwrite=options.overwrite)
+    if options.plot is not None:
+        from ..plotting import plot_light_curve
+        save_figure(plot_light_curve(light_curve).figure, options.plot, options)
+    n_flagged = np.count_nonzero(light_curve['flags'])
+    return (f'{pixels.target}: {len(light_curve)} cadences, {n_flagged} flagged, '
+            f'{_describe_scatter(pixels, light_curve)} -> {output}')
+
+
+def save_figure(figure, path, options):
+    """Write a figure, whole or not at all."""
+    with write_whole(path, options.overwrite) as temporary:
+        figure.savefig(temporary, dpi=150)
+
+
+def _describe_scatter(pixels, light_curve):
+    """Say how the light curve scatters, and how the sum over the pipeline's aperture does."""
+    flux = light_curve['flux'].value
+    if not pixels.pipeline_aperture.any():
+        return f"scatter {ppm(flux[light_curve['flags'] == 0])}"
+    aperture = pixels.aperture_flux()
+    both = np.isfinite(flux) & np.isfinite(aperture) & (light_curve['flags'] == 0)
+    return f'scatter {ppm(flux[both])} (aperture {ppm(aperture[both])})'
+
+
+def ppm(flux):
+    """Return the point-to-point scatter in words."""
+    scatter = 1e6 * point_to_point_scatter(flux)
+    return f'{scatter:.0f} ppm' if scatter >= 0 else 'unknown'

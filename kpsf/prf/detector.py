@@ -1,0 +1,103 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Which detector: whether a PRF, pixels and a position belong together."""
+
+import warnings
+
+from astropy.utils.exceptions import AstropyUserWarning
+
+from .calibration import PRFCalibration, detector_name
+
+__all__ = ['require_calibration', 'require_mission', 'require_on_detector',
+           'require_same_detector', 'warn_if_far']
+
+MISSIONS_OF = {'Kepler': ('Kepler', 'K2'), 'TESS': ('TESS',)}
+# First and last column, first and last row that are read out.
+DETECTORS = {'Kepler': (0, 1131, 0, 1069), 'TESS': (1, 2136, 1, 2078)}
+# Complete calibrations reach closer than this, in pixels, to every edge of the detector.
+WIDEST_MARGIN = 50.0
+
+
+def require_same_detector(prf, tpf):
+    """Raise if a PRF belongs to another detector than some pixels.
+
+    What the PRF's files or the pixels do not tell counts as the same, and
+    nothing is checked for a PRF that was made with ``force=True``.
+
+    Parameters
+    ----------
+    prf : KeplerPRF or TessPRF
+        Model.
+    tpf : TargetPixels
+        Pixels.
+
+    Raises
+    ------
+    ValueError
+        If mission, channel, camera, CCD or range of sectors differ.
+    """
+    if prf.is_forced:
+        return
+    require_mission(prf.calibration.mission, tpf)
+    pixels = _detector_of(tpf)
+    known = prf.detector
+    if any(None not in (known[name], value) and known[name] != value
+           for name, value in pixels.items()):
+        msg = (f'The PRF must belong to the detector of the pixels, but it is of '
+               f'{detector_name(known)}, and {tpf.target} is on {detector_name(pixels)}: pass '
+               'the files of that detector, or make the PRF with from_tpf(..., force=True) to '
+               'use it all the same.')
+        raise ValueError(msg)
+
+
+def _detector_of(tpf):
+    """Return what pixels tell about their detector, as a calibration does."""
+    if tpf.mission != 'TESS':
+        return {name: tpf.meta.get(name) for name in ('channel', 'module', 'output')}
+    sector = tpf.meta.get('sector')
+    # There is a set of files for sectors 1 to 3, and one for all later ones.
+    first_sector = None if sector is None else 1 if sector < 4 else 4
+    return {'camera': tpf.meta.get('camera'), 'ccd': tpf.meta.get('ccd'),
+            'first_sector': first_sector}
+
+
+def require_mission(mission, tpf):
+    """Raise unless pixels are of the mission of a PRF."""
+    if tpf.mission not in MISSIONS_OF[mission]:
+        msg = (f'The PRF of {mission} needs pixels of {" or ".join(MISSIONS_OF[mission])}, but '
+               f'{tpf.target} was observed by {tpf.mission}: use '
+               f'{"TessPRF" if tpf.mission == "TESS" else "KeplerPRF"}.')
+        raise ValueError(msg)
+
+
+def require_calibration(calibration, mission):
+    """Raise unless a calibration is one of a mission."""
+    if not isinstance(calibration, PRFCalibration):
+        msg = (f'The PRF of {mission} needs a PRFCalibration, but found '
+               f'{type(calibration).__name__}: use from_file, from_tpf or from_archive.')
+        raise TypeError(msg)
+    if calibration.mission != mission:
+        msg = (f'The PRF of {mission} needs its own calibration, but found one of '
+               f'{calibration.mission}: use {"TessPRF" if mission == "Kepler" else "KeplerPRF"}.')
+        raise ValueError(msg)
+
+
+def require_on_detector(mission, column, row):
+    """Return column and row as floats; raise if they are not on the detector."""
+    column, row = float(column), float(row)
+    left, right, bottom, top = DETECTORS[mission]
+    if not (left - 0.5 <= column <= right + 0.5 and bottom - 0.5 <= row <= top + 0.5):
+        msg = (f'The position must be on the detector of {mission}, columns {left} to {right} and '
+               f'rows {bottom} to {top}, but found column {column:g}, row {row:g}: pass the '
+               'position on the detector, not in the stamp.')
+        raise ValueError(msg)
+    return column, row
+
+
+def warn_if_far(calibration, column, row):
+    """Warn if a position is so far out that files of the places around it must be missing."""
+    nearest = calibration.clamp(column, row)
+    if max(abs(nearest[0] - column), abs(nearest[1] - row)) > WIDEST_MARGIN:
+        msg = (f'The PRF at column {column:g}, row {row:g} needs the files around that place, but '
+               f'those that were read reach only to column {nearest[0]:g}, row {nearest[1]:g}: '
+               'the PRF of that place is used; pass more files to do better.')
+        warnings.warn(msg, AstropyUserWarning)
