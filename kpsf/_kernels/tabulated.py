@@ -37,6 +37,8 @@ _SLOPES = np.array([[-3, 6, -3, 0], [0, -12, 9, 0], [3, 6, -9, 0], [0, 0, 3, 0]]
 _BENDS = np.array([[6, -6, 0, 0], [-12, 18, 0, 0], [6, -18, 0, 0], [0, 6, 0, 0]]) / 6.0
 _ORDERS = np.array([_WEIGHTS, _SLOPES, _BENDS])
 _OBSERVED = ('newton', 'observed')
+# Phases, in samples, that only rounding has made different.
+_SAME_PHASE = 1e-9
 # Samples beyond the first and the last one that taps may need.
 _MARGIN = 2
 # Nothing depends on the place of less light than this, in electrons.
@@ -70,12 +72,6 @@ def normalize_phases(data, steps):
     return data / np.tile(sums, (-(-ny // steps_y), -(-nx // steps_x)))[:ny, :nx]
 
 
-def _tap_weights(t):
-    """Return the weights and their slopes, (2, 4, m), at fractions ``t`` (m,)."""
-    powers = t ** np.arange(4)[:, np.newaxis]
-    return _ORDERS[:2] @ powers
-
-
 def _stamp_weights(steps):
     """Return what turns monomials of the phase into weights of taps, (16, 96).
 
@@ -92,8 +88,22 @@ def _stamp_weights(steps):
 
 def _monomials(t_x, t_y):
     """Return the products t_y^i t_x^j, (m, 16), of fractions (m,)."""
-    powers_x, powers_y = (np.vander(t, 4, increasing=True) for t in (t_x, t_y))
-    return np.einsum('mi,mj->mij', powers_y, powers_x).reshape(-1, 16)
+    powers_x, powers_y = _powers(t_x), _powers(t_y)
+    return (powers_y[:, :, np.newaxis] * powers_x[:, np.newaxis]).reshape(-1, 16)
+
+
+def _powers(t):
+    """Return 1, t, t^2 and t^3, (m, 4)."""
+    powers = np.ones((len(t), 4))
+    powers[:, 1] = t
+    np.multiply(t, t, out=powers[:, 2])
+    np.multiply(powers[:, 2], t, out=powers[:, 3])
+    return powers
+
+
+def _are_equal(values):
+    """Say whether only rounding makes phases (n,) different."""
+    return values.size > 0 and values.max() - values.min() < _SAME_PHASE
 
 
 class SplineTable:
@@ -123,6 +133,7 @@ class SplineTable:
         self.origin = tuple(float(value) for value in origin)
         coefficients = ndimage.spline_filter(self.data, order=3, mode='reflect')
         self._coefficients = np.pad(coefficients, _MARGIN, mode='symmetric')
+        self.tap_weights = _stamp_weights(self.steps)
         self._runs = {}
 
     def __deepcopy__(self, memo):
@@ -161,31 +172,42 @@ class SplineTable:
         """
         u, v = (np.ravel(place) for place in self.samples(dx, dy))
         inside = np.logical_and(*self.is_inside(u, v))
-        result = np.zeros((n_outputs, u.size))
         if inside.all():
             result = self._at_points(u, v, n_outputs)
         else:
+            result = np.zeros((n_outputs, u.size))
             result[:, inside] = self._at_points(u[inside], v[inside], n_outputs)
             result[:, np.isnan(u + v)] = np.nan
         return result.reshape(n_outputs, *np.shape(dx))
 
     def _at_points(self, u, v, n_outputs):
-        """Return P and its derivatives at points (n,) in the support, each with its own phase."""
+        """Return P and its derivatives (n_outputs, n) at points (n,) in the support."""
+        column, row, t_x, t_y = _locate(u, v)
+        if _are_equal(t_x) and _are_equal(t_y):
+            # The pixels of one stamp.
+            weights = self._weights(t_x[:1], t_y[:1], n_outputs)[0]
+            return weights @ self._coefficients.take(self._places(column, row))
         result = np.empty((n_outputs, u.size))
-        stride = self._coefficients.shape[1]
-        taps = (np.arange(4)[:, np.newaxis] * stride + np.arange(4))[:, :, np.newaxis]
         for start in range(0, u.size, _BLOCK_POINTS):
             part = slice(start, start + _BLOCK_POINTS)
-            column, row, t_x, t_y = _locate(u[part], v[part])
-            weights_x, weights_y = _tap_weights(t_x), _tap_weights(t_y)
-            values = np.take(self._coefficients, taps + (row * stride + column))
-            along_x = np.einsum('abm,bm->am', values, weights_x[0])
-            result[0, part] = np.einsum('am,am->m', along_x, weights_y[0])
-            if n_outputs == 3:
-                result[2, part] = np.einsum('am,am->m', along_x, weights_y[1]) * self.steps[1]
-                along_x = np.einsum('abm,bm->am', values, weights_x[1])
-                result[1, part] = np.einsum('am,am->m', along_x, weights_y[0]) * self.steps[0]
+            taps = self._coefficients.take(self._places(column[part], row[part]))
+            weights = self._weights(t_x[part], t_y[part], n_outputs)
+            np.einsum('nkt,tn->kn', weights, taps, out=result[:, part])
         return result
+
+    def _places(self, column, row):
+        """Return where the taps (16, n) of points whose first tap is at (n,) are in memory."""
+        stride = self._coefficients.shape[1]
+        return (stride * np.arange(4)[:, np.newaxis] + np.arange(4)).reshape(16, 1) + (
+            stride * row + column)
+
+    def _weights(self, t_x, t_y, n_outputs):
+        """Return the weights (n, n_outputs, 16) of taps in P and its gradient by the offset."""
+        weights = (_monomials(t_x, t_y) @ self.tap_weights[:, :16 * n_outputs]).reshape(
+            len(t_x), n_outputs, 16)
+        # Those of a stamp are for the place of the star.
+        weights[:, 1:] *= -1.0
+        return weights
 
     def runs(self, shape):
         """Return the `_PhaseRuns` for stamps of a shape (ny, nx), sorted once for each shape."""
@@ -322,7 +344,6 @@ class TabulatedLikelihood:
         self._shape = shape
         self._table = table
         self._runs = table.runs(shape)
-        self._tap_weights = _stamp_weights(table.steps)
         self._floor = _FLOOR * (np.maximum(counts.mean(axis=1, keepdims=True), 0.0) + 1e-3)
         self._ones = np.ones(counts.shape[1])
         size = min(_BLOCK, len(counts))
@@ -399,7 +420,7 @@ class TabulatedLikelihood:
         column, row, t_x, t_y = _locate(u, v)
         is_new = np.ones(len(u), dtype=bool)
         is_new[1:] = (np.diff(column) != 0) | (np.diff(row) != 0)
-        weights = (_monomials(t_x, t_y) @ self._tap_weights).reshape(-1, 6, 16)
+        weights = (_monomials(t_x, t_y) @ table.tap_weights).reshape(-1, 6, 16)
         in_x, in_y = table.is_inside(u[:, np.newaxis] + table.steps[0] * np.arange(nx),
                                      v[:, np.newaxis] + table.steps[1] * np.arange(ny))
         is_whole = in_x.all() and in_y.all()

@@ -337,6 +337,8 @@ class TabulatedPRF(Fittable2DModel):
 
 def _turned(dx, dy, x_scale, y_scale, theta):
     """Return offsets along the axes of the image, in its own pixels, and the angle's cos, sin."""
+    if np.ndim(theta) == 0 and theta == 0.0:
+        return *np.broadcast_arrays(dx / x_scale, dy / y_scale), 1.0, 0.0
     cosine, sine = np.cos(theta), np.sin(theta)
     u, v = np.broadcast_arrays((cosine * dx + sine * dy) / x_scale,
                                (cosine * dy - sine * dx) / y_scale)
