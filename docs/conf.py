@@ -42,3 +42,47 @@ html_theme_options = {
 # A page without pages below it needs no list of them.
 html_sidebars = {page: [] for page in ('index', 'install', 'development', 'changelog')}
 html_title = f'kpsf {release}'
+
+# What is not looked up when the inventories of other projects cannot be had.
+OTHERS = 'astropy|enum|matplotlib|numpy|photutils|scipy'
+
+
+def places_of(target, class_name):
+    """Yield the names under which `kpsf.NAME`, `NAME` or a class's own `member` may be found."""
+    target = target.removeprefix('kpsf.')
+    name, _, member = target.partition('.')
+    if name not in kpsf.__all__:
+        name, member = class_name, target
+    if name not in kpsf.__all__:
+        return
+    yield f'kpsf.{target}'
+    named = getattr(kpsf, name)
+    for owner in getattr(named, '__mro__', ()) if member else [named]:
+        # The pages name packages: kpsf.prf, not kpsf.prf.instrument.
+        package = '.'.join(owner.__module__.split('.')[:2])
+        yield '.'.join(filter(None, [package, owner.__name__, member]))
+
+
+def link_public_name(app, env, node, contnode):
+    """Link public names, which pages know only by the module that defines them, and by base class.
+
+    Without this, `~kpsf.fit_stamps` and `KeplerPRF.from_tpf` are no links.
+    """
+    if node.get('refdomain') != 'py':
+        return None
+    python = env.domains.python_domain
+    links = (python.resolve_xref(env, node['refdoc'], app.builder, 'obj', place, node, contnode)
+             for place in places_of(node['reftarget'], node.get('py:class')))
+    return next(filter(None, links), None)
+
+
+def check_own_names_offline(app, config):
+    """Without inventories, let dead references fail the build all the same if they are ours."""
+    if config.disable_intersphinx:
+        config.nitpick_ignore_regex = [('py:.*', rf'({OTHERS})\..*')]
+
+
+def setup(app):
+    """Connect the functions above."""
+    app.connect('missing-reference', link_public_name)
+    app.connect('config-inited', check_own_names_offline)

@@ -9,6 +9,7 @@ __all__ = ['Conf', 'conf']
 class _ConfigItem(config.ConfigItem):
     """A setting in the file ``kpsf.cfg`` in the configuration folder of kpsf."""
 
+    # astropy takes the file from this name; without it the settings would be among its own.
     rootname = 'kpsf'
 
 
@@ -31,6 +32,8 @@ class Conf(config.ConfigNamespace):
 
     rootname = 'kpsf'
 
+    # Without module= the settings would be in a section of the file that is named after this
+    # private module.
     archive_url = _ConfigItem(
         'https://archive.stsci.edu/missions',
         'Address below which the archive has the PRF files of Kepler and TESS.',

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy.utils import data
 
 from kpsf import (
     LightCurve,
@@ -167,6 +168,7 @@ def test_an_existing_figure_is_noticed_before_the_work(folder, here, capsys):
     (['star1.fits', '--plot', 'star2.fits'], r'--plot must end in one of \.png, \.pdf, \.svg'),
     (['star1.fits', '-o', 'none/out.fits'], 'there is no folder none: create it'),
     (['star1.fits', '--outdir', 'none/at_all'], 'there is no folder none: create it'),
+    (['star1.fits', '--outdir', __file__], f'{__file__} is a file: choose a folder'),
     (['star1.fits', '--plot', 'none/a.png'], 'there is no folder none: create it'),
     (['star1.fits', '--quality', 'best'], "argument --quality: none, default.*'best'"),
     (['star1.fits', '--quality', '-5'], 'argument --quality'),
@@ -293,7 +295,7 @@ def test_what_the_archive_lacks_is_one_line(served, here, capsys):
     line, = capsys.readouterr().err.splitlines()
     assert re.match(r'kpsf fetch-prf: error: kplr08\.1_2011265_prf\.fits cannot be downloaded '
                     rf'from {served.as_uri()}/\S* \(.*No such file.*\): try again', line)
-    assert not files_in(here)
+    assert not os.listdir(here)
 
 
 def test_one_line_tells_of_a_whole_set_that_the_archive_lacks(served, here, folder, capsys):
@@ -318,7 +320,8 @@ def test_without_a_network_the_first_file_tells_it(served, here, capsys):
     with conf.set_temp('archive_url', f'http://127.0.0.1:{port}'):
         assert run('fetch-prf', '--channel', 20, '--camera', 4, '--ccd', 1, '--sector', 2) == 1
     first, last = capsys.readouterr().err.splitlines()
-    assert re.match(r'kpsf fetch-prf: error: kplr07\.4_.* .*Connection refused', first)
+    assert re.match(r'kpsf fetch-prf: error: kplr07\.4_.* .*Connection refused.*: is there a '
+                    r'network\? If there is, see', first)
     assert last == 'kpsf fetch-prf: 1 of 26 files failed, 25 were not tried'
 
 
@@ -363,13 +366,45 @@ def test_the_prf_is_looked_for_in_the_folders_that_are_given_first(folder, here,
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (['--prf-path', '.'], '--prf-path is for --psf prf, but the PSF is gaussian: add --psf prf'),
-    (['--psf', 'prf', '--prf-path', 'none'], 'there is no folder none: --prf-path needs one'),
+    (['--psf', 'prf', '--prf-path', 'none'], 'there is no folder none: --prf-path needs a folder'),
+    (['--psf', 'prf', '--prf-path', __file__], f'{__file__} is a file: --prf-path needs a folder'),
+    (['--psf', 'prf', '--prf-path', '~none_/x'], "argument --prf-path: '~none_/x' cannot be used"),
+    (['--psf', 'prf', '--shape', 'free'], '--shape free is for a shape that is fitted, .* --psf '),
     (['--psf', 'moffat'], "argument --psf: invalid choice: 'moffat'"),
 ])
 def test_a_path_that_cannot_serve_is_refused(folder, here, capsys, arguments, message):
     assert run('lightcurve', folder / 'star1.fits', *arguments) == 2
     line, = capsys.readouterr().err.splitlines()
     assert re.match(f'kpsf lightcurve: {message}', line)
+    assert not os.listdir(here)
+
+
+def test_a_path_may_begin_with_the_home_folder(folder, here, archive, monkeypatch):
+    monkeypatch.setenv('HOME', str(archive.parent))
+    with conf.set_temp('prf_path', []):
+        assert run('lightcurve', folder / 'star1.fits', '--psf', 'prf',
+                   f'--prf-path=~/{archive.name}') == 0
+    assert LightCurve.read('star1-lightcurve.fits').meta['prf_files'] == Path(KEPLER).name
+
+
+def test_a_light_curve_whose_archive_does_not_answer_is_tried_once(served, here, folder, capsys):
+    files = [folder / f'star{number}.fits' for number in (1, 2, 3)]
+    with socket.create_server(('127.0.0.1', 0)) as server:
+        url = f'http://127.0.0.1:{server.getsockname()[1]}'
+        with conf.set_temp('archive_url', url), data.conf.set_temp('remote_timeout', 0.1):
+            assert run('lightcurve', *files, '--psf', 'prf', '--outdir', 'new') == 1
+        server.settimeout(0.1)
+        server.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            server.accept()
+    first, second, third, last = capsys.readouterr().err.splitlines()
+    assert re.match(r'kpsf lightcurve: error: \S*star1\.fits: The PRF of channel 20 .* '
+                    r'\(timed out\): run `kpsf fetch-prf --channel 20` .* --prf-path DIR', first)
+    for number, line in ((2, second), (3, third)):
+        assert re.match(rf'kpsf lightcurve: error: \S*star{number}\.fits: The PRF of .* '
+                        r'\(not tried again after: timed out\): run', line)
+    assert last == 'kpsf lightcurve: 3 of 3 files failed'
+    assert not os.listdir(here)
 
 
 def test_the_version_and_the_help_are_printed(capsys):

@@ -16,6 +16,7 @@ LAYERS = [
     '_kernels.poisson',
     '_kernels.gaussian',
     '_kernels.moments',
+    '_kernels.spline',
     '_kernels.tabulated',
     '_kernels.broadcast',
     '_kernels.linear',

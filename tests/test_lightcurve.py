@@ -95,6 +95,12 @@ def test_holding_the_position_makes_the_flux_no_worse(tmp_path, position):
     assert found.meta['position'] == position
 
 
+def test_positions_of_another_light_curve_may_be_given(few, light_curve):
+    found = extract_light_curve(few, position=(light_curve['x'], light_curve['y']))
+    np.testing.assert_array_equal(found['x'], light_curve['x'])
+    assert found.meta['position'] == 'known'
+
+
 def test_positions_may_be_given_per_cadence(simulated):
     pixels, truth = simulated
     found = extract_light_curve(pixels, position=(np.ravel(truth['X']), np.ravel(truth['Y'])))
@@ -358,7 +364,7 @@ def test_strong_motion_is_followed(tmp_path):
     ({'position': 3.0}, ValueError, "position must be 'free', 'shared' or a pair"),
     ({'position': (np.ones(5), 2.0)}, ValueError, r'x must be a number or one per cadence, \(12,'),
     ({'position': (1.0, np.nan)}, ValueError, 'The known position y must be finite'),
-    ({'position': (1 * u.pix, 2 * u.pix)}, TypeError, 'x must be plain numbers in stamp pixels'),
+    ({'position': (1 * u.deg, 2 * u.deg)}, TypeError, 'x must be plain numbers in stamp pixels'),
 ])
 def test_wrong_options_say_what_to_do(few, options, error, message):
     with pytest.raises(error, match=message):

@@ -14,7 +14,7 @@ from photutils.psf import CircularGaussianPRF, ImagePSF, PSFPhotometry
 from scipy.special import ndtr
 
 from kpsf import PoissonLikelihoodFitter, TabulatedPRF
-from kpsf._kernels.tabulated import phase_sums
+from kpsf._kernels.spline import phase_sums
 
 # weight, centre and width of two Gaussians: a core and a lopsided wing.
 PARTS = ((0.7, 0.0, 0.0, 0.55, 0.6), (0.3, 0.2, -0.15, 0.9, 0.75))
@@ -83,10 +83,10 @@ def test_the_origin_is_the_middle_unless_it_is_given():
 
 
 def test_outside_of_the_support_it_is_exactly_zero(prf):
-    assert prf(10.2 - 6.501, 9.7) == 0
-    assert prf(10.2 - 6.499, 9.7) > 0
-    assert prf(10.2, 9.7 + 6.499) > 0
-    assert prf(10.2, 9.7 + 6.501) == 0
+    assert prf(10.2 - 6.626, 9.7) == 0
+    assert prf(10.2 - 6.624, 9.7) > 0
+    assert prf(10.2, 9.7 + 6.624) > 0
+    assert prf(10.2, 9.7 + 6.626) == 0
     assert prf(1e6, 1e6) == 0
 
 
@@ -150,7 +150,11 @@ class TestNormalization:
     ((np.ones((1, 9)), 0.1), ValueError, r'\(1, 9\): pass one image'),
     ((np.full((9, 9), np.nan), 0.1), ValueError, '81 of 81 values are NaN'),
     ((np.ones((9, 9)) * u.Jy, 0.1), TypeError, 'has the unit Jy'),
+    ((np.ones((9, 9)) * 1j, 0.1), TypeError, 'they are complex'),
     (('PRF.fits', 0.1), TypeError, 'must be an array of numbers'),
+    ((np.ones((9, 9)), 0.25 * u.pix), TypeError, 'spacing must be plain numbers in pixels'),
+    ((np.ones((9, 9)), '0.25'), TypeError, "but it is '0.25': pass for example 0.25"),
+    ((np.ones((9, 9)), 4), ValueError, 'the inverse of the oversampling, for example 0.25'),
     ((np.ones((9, 9)), 0.3), ValueError, 'fits a whole number of times in 1, but it is 0.3'),
     ((np.ones((9, 9)), 0.0), ValueError, 'but it is 0.0'),
     ((np.ones((9, 9)), -0.5), ValueError, 'but it is -0.5'),
@@ -205,12 +209,12 @@ class TestScaleAndRotation:
 
     @pytest.mark.parametrize('scale', [0.0, -1.0])
     def test_a_scale_that_is_not_positive_has_no_value(self, scale):
-        with np.errstate(divide='ignore', invalid='ignore'):
-            assert np.isnan(make_prf().evaluate(X, Y, 1, 10, 10, scale, 1, 0)).all()
+        assert np.isnan(make_prf().evaluate(X, Y, 1, 10, 10, scale, 1, 0)).all()
+        assert np.isnan(make_prf().evaluate(X, Y, 1, 10, 10, 1, scale, 0.3)).all()
 
     def test_the_bounding_box_turns_with_the_image(self):
         box = make_prf(x_scale=1.5, theta=np.pi / 2).bounding_box.bounding_box()
-        assert_allclose(box, [(9.7 - 9.75, 9.7 + 9.75), (10.2 - 6.5, 10.2 + 6.5)])
+        assert_allclose(box, [(9.7 - 9.9375, 9.7 + 9.9375), (10.2 - 6.625, 10.2 + 6.625)])
 
 
 @pytest.mark.parametrize('values', [(1000, 10.2, 9.7, 1, 1, 0), (0, 10.2, 9.7, 1, 1, 0),

@@ -49,18 +49,19 @@ def test_counts_and_means_broadcast():
 @pytest.mark.parametrize('counts', COUNTS)
 def test_terms_above_the_floor_are_those_of_the_poisson_likelihood(counts):
     mean = np.array([[FLOOR, 0.3, 1.0, 30.0, 1e5]])
-    value, slope, inverse = continued_terms(np.full_like(mean, counts), mean,
-                                            np.array([[FLOOR]]))
+    value, slope, expected, observed = continued_terms(np.full_like(mean, counts), mean,
+                                                       np.array([[FLOOR]]))
     assert_allclose(value, 0.5 * deviance(counts, mean), rtol=1e-14)
     assert_allclose(slope, 1 - counts / mean, rtol=1e-13, atol=1e-13)
-    assert_allclose(inverse, 1 / mean, rtol=1e-15)
+    assert_allclose(expected, 1 / mean, rtol=1e-15)
+    assert_allclose(observed, counts / mean ** 2, rtol=1e-13, atol=1e-13 / mean.min())
 
 
 @pytest.mark.parametrize('counts', COUNTS)
 def test_the_parabola_below_the_floor_is_continuous_in_value_and_slope(counts):
-    at_value, at_slope, _ = half_deviance(counts, FLOOR)
+    at_value, at_slope, *_ = half_deviance(counts, FLOOR)
     for gap in (1e-3, 1e-6, 1e-9):
-        value, slope, _ = half_deviance(counts, FLOOR * (1 - gap))
+        value, slope, *_ = half_deviance(counts, FLOOR * (1 - gap))
         # Its bend, and that of the likelihood, are (floor + counts) / floor^2.
         bend = (FLOOR + abs(counts)) / FLOOR ** 2
         assert abs(slope - at_slope) <= 1.01 * bend * FLOOR * gap + 1e-14 * abs(at_slope)
@@ -71,21 +72,24 @@ def test_the_parabola_below_the_floor_is_continuous_in_value_and_slope(counts):
 @pytest.mark.parametrize('counts', COUNTS)
 @pytest.mark.parametrize('mean', [0.2, 0.0, -1.0, -300.0])
 def test_the_slope_below_the_floor_is_the_derivative_of_the_value(counts, mean):
-    _, slope, _ = half_deviance(counts, mean)
+    _, slope, expected, observed = half_deviance(counts, mean)
     step = 1e-3                               # a parabola: differences are exact
     up, down = (half_deviance(counts, mean + s)[0] for s in (step, -step))
     scale = (FLOOR + abs(counts)) / FLOOR ** 2 * (abs(mean) + 1) ** 2
     assert_allclose((up - down) / (2 * step), slope, rtol=1e-8, atol=1e-11 * scale)
+    up, down = (half_deviance(counts, mean + s)[1] for s in (step, -step))
+    assert_allclose((up - down) / (2 * step), observed, rtol=1e-8)
+    assert_array_equal(expected, observed)
 
 
 @pytest.mark.parametrize('counts', [k for k in COUNTS if k >= 0])
 def test_means_below_zero_are_led_back(counts):
     mean = np.array([[-1e-12, -0.1, -5.0, -1e4]])
-    value, slope, inverse = continued_terms(np.full_like(mean, counts), mean,
-                                            np.array([[FLOOR]]))
+    value, slope, expected, _ = continued_terms(np.full_like(mean, counts), mean,
+                                                np.array([[FLOOR]]))
     assert (slope < 0).all()
     assert (np.diff(value[0]) > 0).all()
-    assert (inverse == 1 / FLOOR).all()
+    assert (expected >= 1 / FLOOR).all()
 
 
 @pytest.mark.parametrize('counts', COUNTS)
@@ -96,6 +100,6 @@ def test_the_parabola_is_no_flatter_than_the_likelihood_at_the_floor(counts):
 
 
 def test_a_mean_that_is_not_a_number_stays_one():
-    value, slope, _ = half_deviance(3.0, np.nan)
+    value, slope, *_ = half_deviance(3.0, np.nan)
     assert np.isnan(value).all()
     assert np.isnan(slope).all()

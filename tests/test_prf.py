@@ -1,19 +1,28 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""`KeplerPRF` and `TessPRF`: the instruments' PRF at a place, for pixels, on real stars."""
+"""`KeplerPRF` and `TessPRF`: the instruments' PRF at a place and for pixels."""
 
 import copy
 import pickle
 import shutil
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
-from scipy.optimize import least_squares
 
 from kpsf import KeplerPRF, TabulatedPRF, TessPRF, conf, read_tpf, simulate_tpf
 from kpsf.models import EllipticalGaussianPRF
-from kpsf.prf import instrument_prf, read_kepler_prf, read_tess_prf, require_same_detector
+from kpsf.prf import (
+    DetectorPRF,
+    instrument_prf,
+    read_kepler_prf,
+    read_tess_prf,
+    require_same_detector,
+)
+from kpsf.prf import calibration as calibration_module
+from kpsf.prf import files as files_module
 from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
 
 # Wide enough for the centroid of its pixels to be where it is itself.
@@ -58,8 +67,6 @@ def tess_tpf(write_tpf):
 def centroid(image):
     return (image * X).sum() / image.sum(), (image * Y).sum() / image.sum()
 
-
-# What the files say
 
 def test_a_symmetric_prf_has_its_centroid_at_the_star(tmp_path):
     prfs = [KeplerPRF.from_file(simulate_kepler_prf(tmp_path / 'prf.fits', ROUND)),
@@ -149,8 +156,6 @@ def test_the_repr_says_what_it_is(kepler, tess):
     assert 'channel 20' in str(KeplerPRF.from_file(kepler))
 
 
-# Places
-
 @pytest.mark.parametrize(('place', 'inside'), [
     ((3, 700), (12, 700)), ((1131, 1069), (1111, 1043)), ((600, 0), (600, 20))])
 def test_beyond_the_calibrated_positions_the_nearest_counts(kepler, place, inside):
@@ -181,6 +186,65 @@ def test_edges_and_nodes_of_a_ccd_are_on_it(tess, place):
     assert prf(0.0, 0.0) > 0.1
 
 
+@pytest.mark.parametrize('number', [
+    float, int, np.float32, np.int64, np.array, lambda value: value * u.pix,
+    lambda value: u.Quantity(value, u.pix, dtype=np.float32),
+    lambda value: QTable({'column': [value] * u.pix})['column'][0]])
+def test_places_may_be_any_numbers_and_quantities_in_pixels(kepler, tess, number):
+    for prf, expected in ((KeplerPRF.from_file(kepler, number(300), number(200)),
+                           KeplerPRF.from_file(kepler, 300, 200)),
+                          (TessPRF.from_files(tess, 700, 800).at(number(300), number(200)),
+                           TessPRF.from_files(tess, 300, 200))):
+        assert (type(prf.column), prf.column, prf.row) == (float, 300, 200)
+        assert np.array_equal(prf.data, expected.data)
+
+
+@pytest.mark.parametrize('wrong', [
+    300 * u.arcsec, 300 * u.one, '300', [300], np.array([300.0]), [300] * u.pix, True, 3j,
+    np.ma.masked])
+def test_places_of_another_kind_are_refused_by_name(kepler, tess, wrong):
+    calibration = read_kepler_prf(kepler)
+    prf = TessPRF.from_files(tess, 300, 700)
+    for function, arguments in [(KeplerPRF.from_file, [kepler]), (KeplerPRF, [calibration]),
+                                (KeplerPRF.from_archive, [20]), (prf.at, []),
+                                (TessPRF.from_archive, [(4, 1, 1)])]:
+        with pytest.raises(TypeError, match='column must be one number, in pixels on the detec'):
+            function(*arguments, wrong, 200)
+        with pytest.raises(TypeError, match='row must be one number, in pixels on the detector'):
+            function(*arguments, 300, wrong)
+
+
+def test_column_and_row_come_together(kepler, tess):
+    for function, source in [(KeplerPRF.from_file, kepler), (KeplerPRF.from_archive, (7, 4)),
+                             (KeplerPRF.from_files, [kepler]), (TessPRF.from_file, tess[0])]:
+        for place, found in [({'column': 300}, '300 and None'), ({'row': 2.5}, 'None and 2.5')]:
+            with pytest.raises(ValueError, match=f'given together, but they are {found}: pass '
+                               r'both or neither\.'):
+                function(source, **place)
+
+
+def test_module_and_output_without_parentheses_are_told_from_a_place():
+    with pytest.raises(ValueError, match=r'they are 4 and None: pass both or neither, or pass '
+                       r'\(7, 4\) for this module and output\.'):
+        KeplerPRF.from_archive(7, 4)
+
+
+def test_what_the_calibration_tells_cannot_be_passed(kepler, tess, tpf):
+    for name in ('origin', 'spacing', 'fill_value'):
+        for function, arguments in [(KeplerPRF.from_file, [kepler]),
+                                    (KeplerPRF.from_tpf, [tpf, kepler]),
+                                    (TessPRF.from_files, [tess, 300, 200])]:
+            with pytest.raises(TypeError, match=f'^{name} come.* from the calibration and cannot '
+                               'be passed: use TabulatedPRF'):
+                function(*arguments, **{name: 1})
+
+
+def test_what_the_pixels_tell_cannot_be_passed(kepler, tpf):
+    with pytest.raises(TypeError, match='^column and row come from the pixels and cannot be passed'
+                       r': use at\(column, row\) of the model'):
+        KeplerPRF.from_tpf(tpf, kepler, column=300, row=200)
+
+
 def test_a_place_far_from_the_files_is_warned_of(tess):
     prf = TessPRF.from_file(tess[0])
     with pytest.warns(AstropyUserWarning, match='column 600, row 700 needs the files around that '
@@ -206,6 +270,28 @@ def test_the_same_model_can_be_had_for_another_place(kepler, tess):
         assert (there.name, there.x_0.fixed, there.flux.bounds) == ('star', True, (0, None))
         for name in ('calibration', 'interpolate', 'normalize', 'clip_negative'):
             assert getattr(there, name) == getattr(prf, name)
+
+
+def test_a_subclass_with_arguments_of_its_own_can_be_had_for_another_place(kepler):
+    class Star(KeplerPRF):
+        def __init__(self, flux):
+            super().__init__(read_kepler_prf(kepler), 100, 200, flux=flux)
+
+    there = Star(7.0).at(900, 950)
+    assert (type(there), there.flux, there.column) == (Star, 7.0, 900)
+    assert np.array_equal(there.data, KeplerPRF.from_file(kepler, 900, 950).data)
+
+
+def test_another_place_is_checked_as_the_first_one_is(kepler):
+    with pytest.raises(ValueError, match='must be on the detector of Kepler'):
+        KeplerPRF.from_file(kepler).at(1132, 500)
+
+
+def test_the_models_have_a_public_base(kepler, tess):
+    for prf in (KeplerPRF.from_file(kepler), TessPRF.from_file(tess[0])):
+        assert isinstance(prf, DetectorPRF)
+        assert not [cls.__name__ for cls in type(prf).__mro__
+                    if cls.__module__.startswith('kpsf') and cls.__name__.startswith('_')]
 
 
 def test_copies_share_the_table_and_the_calibration(kepler):
@@ -252,8 +338,6 @@ def test_a_model_of_photutils_has_no_detector(kepler):
     assert isinstance(TabulatedPRF.from_image_psf(psf), TabulatedPRF)
 
 
-# For pixels
-
 def test_pixels_tell_place_and_position(kepler, tpf):
     prf = KeplerPRF.from_tpf(tpf, kepler, flux=10.0)
     assert (prf.column, prf.row) == pytest.approx((105.2, 803.9))
@@ -280,6 +364,56 @@ def test_pixels_of_tess_get_the_prf_of_tess(tess, tess_tpf):
     assert type(prf) is TessPRF
     assert (prf.column, prf.row, prf.flux.value) == pytest.approx((705.2, 303.9, 2.0))
     assert np.array_equal(prf.data, TessPRF.from_tpf(tess_tpf, tess[0].parent).data)
+
+
+@pytest.mark.parametrize('level', range(4))
+def test_a_folder_may_have_the_layout_of_the_archive_from_any_level_on(kepler, tess, tpf, tess_tpf,
+                                                                       tmp_path, level):
+    for folder, paths in (('kepler/fpc/prf', [kepler]),
+                          ('tess/prf_fitsfiles/start_s0001/cam4_ccd1', tess)):
+        target = tmp_path.joinpath('archive', *folder.split('/'))
+        target.mkdir(parents=True)
+        for path in paths:
+            shutil.copy(path, target)
+    (tmp_path / 'archive/tess/models').mkdir()
+    (tmp_path / 'archive/tess/prf_fitsfiles').rename(
+        tmp_path / 'archive/tess/models/prf_fitsfiles')
+    parts = 'kepler', 'fpc', 'prf'
+    prf = KeplerPRF.from_tpf(tpf, tmp_path.joinpath('archive', *parts[:level]))
+    assert np.array_equal(prf.data, KeplerPRF.from_tpf(tpf, kepler).data)
+    parts = 'tess', 'models', 'prf_fitsfiles', 'start_s0001'
+    prf = TessPRF.from_tpf(tess_tpf, str(tmp_path.joinpath('archive', *parts[:level + 1])))
+    assert np.array_equal(prf.data, TessPRF.from_tpf(tess_tpf, tess).data)
+    assert len(prf.calibration.names) == 25
+
+
+def test_a_folder_may_have_files_of_several_detectors_or_only_those_around_the_target(
+        tess, tess_tpf, tmp_path):
+    simulate_tess_prf(tmp_path, camera=4, ccd=2)
+    for path in tess:
+        if path.name[-20:-13] in ('row0001', 'row0513'):
+            shutil.copy(path, tmp_path)
+    prf = TessPRF.from_tpf(tess_tpf, tmp_path)
+    assert len(prf.calibration.names) == 4
+    assert prf.data == pytest.approx(TessPRF.from_tpf(tess_tpf, tess).data, rel=1e-10)
+
+
+def test_a_folder_serves_pixels_that_do_not_tell_their_ccd(tess, write_tpf):
+    tpf = read_tpf(write_tpf(mission='TESS', header={'CAMERA': None}))
+    assert len(TessPRF.from_tpf(tpf, tess[0].parent).calibration.names) == 25
+
+
+def test_a_folder_without_the_files_is_refused(tpf, tess_tpf, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r'channel 20 \(7\.4\) needs kplr07\.4_2011265_prf'
+                       rf'\.fits, but it is neither in the folder {tmp_path} nor'):
+        KeplerPRF.from_tpf(tpf, tmp_path)
+    with pytest.raises(FileNotFoundError, match=f'the folder {tmp_path} has none named tess'):
+        TessPRF.from_tpf(tess_tpf, tmp_path)
+
+
+def test_a_prf_is_forced_only_by_name(kepler, tpf):
+    with pytest.raises(TypeError, match='positional'):
+        KeplerPRF.from_tpf(tpf, kepler, True)
 
 
 def test_the_prf_of_another_channel_is_refused_unless_forced(kepler, write_tpf):
@@ -339,8 +473,6 @@ def test_the_prf_of_another_mission_is_refused(kepler, tess, tpf, tess_tpf):
         require_same_detector(TessPRF.from_file(tess[0]), tpf)
 
 
-# From the archive's layout
-
 def test_local_folders_serve_as_the_archive(kepler, tpf, tmp_path):
     shutil.copy(kepler, tmp_path)
     with conf.set_temp('prf_path', [str(tmp_path)]):
@@ -351,6 +483,22 @@ def test_local_folders_serve_as_the_archive(kepler, tpf, tmp_path):
         prf = instrument_prf(tpf)
     assert np.array_equal(prf.data, KeplerPRF.from_tpf(tpf, kepler).data)
     assert prf.calibration.names == (str(tmp_path / kepler.name),)
+
+
+def test_a_file_that_is_found_is_opened_only_as_often_as_it_must_be(kepler, tess, monkeypatch):
+    opened = []
+    open_fits = calibration_module.open_fits
+    for module in (calibration_module, files_module):
+        def count(path, wanted, module=module):
+            opened.append((module, path))
+            return open_fits(path, wanted)
+        monkeypatch.setattr(module, 'open_fits', count)
+    with conf.set_temp('prf_path', [kepler.parent, tess[0].parent]):
+        KeplerPRF.from_archive(20, 300, 200)
+        assert opened == [(calibration_module, kepler)]
+        TessPRF.from_archive((4, 1, 1), 300, 700)
+    # That a file of TESS is complete is seen before it is read.
+    assert len(opened) == 1 + 4 * 2
 
 
 def test_the_files_around_the_place_are_enough(tess, tess_tpf, tmp_path):
@@ -374,8 +522,10 @@ def test_files_that_lost_their_names_in_a_cache_are_known(kepler, monkeypatch, t
         for key in ('CHANNEL', 'MODULE', 'OUTPUT'):
             del hdulist[0].header[key]
         hdulist.writeto(tmp_path / 'contents')
-    monkeypatch.setattr('kpsf.prf.instrument.find_prf', lambda file: tmp_path / 'contents')
-    prf = KeplerPRF.from_archive(56)
+    monkeypatch.setattr('astropy.utils.data.download_file', lambda *args, **kwargs:
+                        str(tmp_path / 'contents'))
+    with conf.set_temp('prf_path', []):
+        prf = KeplerPRF.from_archive(56)
     assert prf.detector == {'channel': 56, 'module': 16, 'output': 4}
     assert prf.calibration.names == ('kplr16.4_2011265_prf.fits',)
 
@@ -396,65 +546,3 @@ def test_detectors_of_the_wrong_form_are_refused():
         TessPRF.from_archive(4, 300, 200)
     with pytest.raises(ValueError, match='must be on the detector of TESS'):
         TessPRF.from_archive((4, 1, 1), 0, 200)
-
-
-# Real stars
-
-def fit(prf, image, error, start):
-    """Return flux, x, y, background and residual image of the best fit, from several starts."""
-    y, x = np.mgrid[:image.shape[0], :image.shape[1]]
-
-    def residual(params):
-        return image - prf.evaluate(x, y, *params[:3], 1.0, 1.0, 0.0) - params[3]
-
-    fits_of = [least_squares(lambda params: (residual(params) / error).ravel(),
-                             [image.sum(), start[0] + dx, start[1] + dy, 0.0],
-                             x_scale=[image.sum(), 0.1, 0.1, 0.001 * image.sum()])
-               for dx in (-0.5, 0.0, 0.5) for dy in (-0.5, 0.0, 0.5)]
-    best = min(fits_of, key=lambda result: result.cost).x
-    return best, residual(best)
-
-
-def mean_image(tpf):
-    """Return the mean of the complete cadences in e-/s, its typical error, without background."""
-    complete = tpf.good_pixels.all(axis=(1, 2))
-    error = np.sqrt(np.mean(tpf.flux_err[complete].astype(float)**2, axis=0))
-    return tpf.flux[complete].mean(axis=0, dtype=float), error
-
-
-def test_kepler_62_is_fitted_within_7_percent_at_the_place_of_the_header(kpsf_data):
-    tpf = read_tpf(kpsf_data / 'kepler/kplr009002278-2010174085026_lpd-targ.fits.gz')
-    path = kpsf_data / 'kepler_prf/kplr07.4_2011265_prf.fits'
-    image, error = mean_image(tpf)
-    l1 = {}
-    for name in ('barycentric', 'inverse-distance', 'nearest'):
-        prf = KeplerPRF.from_tpf(tpf, path, interpolate=name)
-        params, residual = fit(prf, image, error, tpf.target_position)
-        l1[name] = np.abs(residual).sum() / np.abs(image).sum()
-        assert params[1:3] == pytest.approx(tpf.target_position, abs=0.05)
-    assert l1['barycentric'] < 0.055
-    assert l1['barycentric'] < 0.95 * l1['inverse-distance']
-    assert l1['barycentric'] < 0.95 * l1['nearest']
-
-
-# There are other stars among the outermost pixels.
-@pytest.mark.parametrize(('part', 'limit'), [(np.s_[1:-1, 1:-1], 0.075), (np.s_[:, :], 0.11)])
-def test_tic_25155310_is_fitted_well_at_its_place_and_in_no_other_orientation(kpsf_data, part,
-                                                                              limit):
-    tpf = read_tpf(kpsf_data / 'tess/tess25155310-s01-first-cadences.fits.gz')
-    prf = TessPRF.from_tpf(tpf, kpsf_data / 'tess_prf/start_s0001/cam4_ccd1')
-    image, error = (values[part] for values in mean_image(tpf))
-    start = np.subtract(tpf.target_position, part[0].start or 0)
-    l1 = {}
-    for transposed, upside_down, mirrored in np.ndindex(2, 2, 2):
-        data = prf.data.T if transposed else prf.data
-        data = data[::-1] if upside_down else data
-        data = data[:, ::-1] if mirrored else data
-        model = TabulatedPRF(data, prf.spacing, origin=prf.origin)
-        params, residual = fit(model, image, error, start)
-        l1[transposed, upside_down, mirrored] = np.abs(residual).sum() / np.abs(image).sum()
-        if data is prf.data:
-            assert params[1:3] - start == pytest.approx(tpf.meta['pos_corr_median'], abs=0.05)
-    as_is = l1.pop((0, 0, 0))
-    assert as_is < limit
-    assert as_is < 0.6 * min(l1.values())

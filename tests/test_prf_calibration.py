@@ -63,8 +63,6 @@ def set_pixel(number, value):
     return change
 
 
-# Kepler
-
 def test_everything_is_taken_from_the_header(kepler):
     calibration = read_kepler_prf(kepler)
     assert calibration.mission == 'Kepler'
@@ -210,8 +208,6 @@ def test_the_flight_like_file_of_channel_20_is_read(kpsf_data):
     assert calibration.detector['channel'] == 20
 
 
-# Bad files of Kepler
-
 @pytest.mark.parametrize(('change', 'message'), [
     (lambda h: h[:5], '5 extensions, all of them images, but .* has 4, of which 4 are images'),
     (lambda h: fits.HDUList([*h, h[5].copy()]), 'has 6, of which 6 are images'),
@@ -309,8 +305,6 @@ def test_files_of_the_other_mission_are_refused(kepler, tess):
         read_tess_prf(kepler)
 
 
-# TESS
-
 def test_all_files_of_a_ccd_make_a_calibration(tess):
     calibration = read_tess_prf(tess)
     assert calibration.mission == 'TESS'
@@ -394,8 +388,6 @@ def test_all_real_files_are_normalised_at_every_phase_and_read_as_they_are(kpsf_
         sums = [calibration.images[0, i::9, j::9].sum() for i in range(9) for j in range(9)]
         assert sums == pytest.approx(np.ones(81), abs=0.005)
 
-
-# Bad files of TESS
 
 @pytest.mark.parametrize(('change', 'message'), [
     (set_keywords(0, DATATYPE='Uncertainties'), "DATATYPE 'PRF', but .* has DATATYPE 'Uncert"),

@@ -5,9 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.special import ndtr
 
-from kpsf import TabulatedPRF, fit_stamps
-from kpsf._kernels.broadcast import BroadcastLikelihood
-from kpsf._kernels.tabulated import TabulatedLikelihood
+from kpsf import FitFlag, TabulatedPRF, fit_stamps
 from kpsf.stamps.kernels import kernel_of
 
 # weight, centre and width of three Gaussians like a Kepler PRF: a core, a coma, a wing.
@@ -108,8 +106,6 @@ def test_the_kernel_and_broadcasting_find_the_same_minimum():
 
     generic = fit_stamps(counts, Renamed(PRF.data, 0.02, origin=PRF.origin),
                          covariance='observed')
-    assert isinstance(kernel._problem.likelihood(slice(0, 5)), TabulatedLikelihood)
-    assert isinstance(generic._problem.likelihood(slice(0, 5)), BroadcastLikelihood)
     assert_allclose(kernel.params, generic.params, rtol=1e-4, atol=1e-3)
     assert_allclose(kernel.deviance, generic.deviance, atol=1e-5)
     assert_allclose(kernel.errors, generic.errors, rtol=2e-3)
@@ -142,6 +138,56 @@ def test_a_stamp_may_be_larger_than_the_support():
     assert fits.converged.all()
     assert_allclose(fits.params[:, :3].mean(axis=0), [1e4, 8.3, 9.8], rtol=3e-3)
     assert_allclose(fits.flux_fraction, 1, rtol=1e-6)
+
+
+class TestNegativeWings:
+    """
+    Images with samples below zero, as built of noisy stars.
+    """
+
+    @pytest.fixture(name='noisy')
+    def fixture_noisy(self):
+        offset = (np.arange(61) - 30) / 4
+        image = in_pixels(offset, offset[:, np.newaxis])
+        return TabulatedPRF(image + np.random.default_rng(0).normal(0, 3e-5, image.shape), 0.25)
+
+    @pytest.fixture(name='counts')
+    def fixture_counts(self):
+        rng = np.random.default_rng(1)
+        return lambda background: rng.poisson(
+            expected(1e5, *positions(300, rng), background)).astype(float)
+
+    @pytest.mark.parametrize('background', [0.0, 1.0, 5.0, 100.0])
+    def test_fits_with_a_background_of_their_own_converge(self, noisy, counts, background):
+        fits = fit_stamps(counts(background), noisy)
+        assert noisy.data.min() < -1e-4
+        assert fits.converged.all()
+        assert abs(fits.params[:, 0].mean() / 1e5 - 1) < 0.01
+
+    def test_a_known_background_below_the_wings_is_flagged(self, noisy, counts):
+        fits = fit_stamps(counts(1.0), noisy, background=1.0)
+        wrong = np.abs(fits.params[:, 0] / 1e5 - 1) > 0.05
+        assert wrong.mean() > 0.5
+        assert (fits.flags[wrong] & FitFlag.NOT_CONVERGED > 0).all()
+        assert fit_stamps(counts(100.0), noisy, background=100.0).converged.all()
+
+
+@pytest.mark.parametrize(('flux', 'background'), [(1e4, 30.0), (1e5, 300.0), (1e7, 300.0)])
+def test_a_pixel_that_leaves_the_support_leaves_no_step(flux, background):
+    rng = np.random.default_rng(10)
+    offset = (np.arange(117) - 58) / 9
+    image = in_pixels(offset / 1.3, offset[:, np.newaxis] / 1.3) + 2e-4
+    prf = TabulatedPRF(image, 1 / 9)
+    y, x = np.mgrid[:15, :15].astype(float)
+    x_0, y_0 = 7.5 + rng.uniform(-0.02, 0.02, 400), rng.uniform(6.9, 7.1, 400)
+    truth = prf.evaluate(x, y, flux, x_0[:, None, None], y_0[:, None, None], 1, 1, 0)
+    for shared in ((), ('background',)):
+        fits = fit_stamps(rng.poisson(truth + background), prf, shared=shared)
+        assert fits.converged.all()
+        pulls = (fits.params[:, :3] - np.column_stack([np.full(400, flux), x_0, y_0])
+                 ) / fits.errors[:, :3]
+        assert np.abs(pulls).max() < 5
+        assert np.abs(pulls.mean(axis=0)).max() < 4 / np.sqrt(400)
 
 
 class TestScale:
@@ -178,13 +224,19 @@ class TestScale:
 
 
 def test_only_upright_tables_that_are_zero_outside_have_the_kernel():
-    def kernel(model, moving=(0, 1, 2), init=None):
-        return kernel_of(model, SHAPE, moving, init or {}).func
+    class Renamed(TabulatedPRF):
+        """The same PRF, but with an evaluation of its own, which the kernel cannot know."""
 
-    assert kernel(PRF) is TabulatedLikelihood
+        def evaluate(self, *args):
+            return super().evaluate(*args)
+
+    def kind(model, moving=(0, 1, 2), init=None):
+        return kernel_of(model, SHAPE, moving, init or {}).kind
+
+    assert kind(PRF) == 'tabulated'
     for other in (make_prf(samples=5, fill_value=1.0), make_prf(samples=5, theta=0.1),
-                  make_prf(samples=5, x_scale=1.1)):
-        assert kernel(other) is BroadcastLikelihood
-    assert kernel(PRF, (0, 1, 2, 5)) is BroadcastLikelihood
-    assert kernel(PRF, init={'y_scale': np.array([1.0, 1.1])}) is BroadcastLikelihood
-    assert kernel(PRF, init={'y_scale': np.array([1.0, 1.0])}) is TabulatedLikelihood
+                  make_prf(samples=5, x_scale=1.1), Renamed(PRF.data, 0.02)):
+        assert kind(other) == 'general'
+    assert kind(PRF, (0, 1, 2, 5)) == 'general'
+    assert kind(PRF, init={'y_scale': np.array([1.0, 1.1])}) == 'general'
+    assert kind(PRF, init={'y_scale': np.array([1.0, 1.0])}) == 'tabulated'

@@ -10,12 +10,8 @@ from scipy import ndimage
 
 from kpsf._kernels import tabulated
 from kpsf._kernels.poisson import deviance
-from kpsf._kernels.tabulated import (
-    SplineTable,
-    TabulatedLikelihood,
-    normalize_phases,
-    phase_sums,
-)
+from kpsf._kernels.spline import SplineTable
+from kpsf._kernels.tabulated import PhaseRuns, TabulatedLikelihood
 
 SHAPE = (8, 9)
 Y, X = np.mgrid[:SHAPE[0], :SHAPE[1]].reshape(2, -1).astype(float)
@@ -38,15 +34,24 @@ def make_table(steps=(5, 5), pixels=(7, 7), origin=None):
 
 
 TABLE = make_table()
+RUNS = PhaseRuns(TABLE, SHAPE)
+
+
+def fade(distance):
+    """Return the step from 0 to 1 at the edge, for distances inside in pixels."""
+    s = np.clip((distance + 0.125) / 0.25, 0, 1)
+    return s ** 2 * (3 - 2 * s)
 
 
 def spline(table, dx, dy):
-    """Return the table's value at offsets in pixels, zero outside, by SciPy's interpolation."""
+    """Return the table's value at offsets in pixels by SciPy's interpolation."""
     u = dx * table.steps[0] + table.origin[0]
     v = dy * table.steps[1] + table.origin[1]
     values = ndimage.map_coordinates(table.data, [v, u], order=3, mode='reflect')
-    ny, nx = table.data.shape
-    return np.where((u >= -0.5) & (u < nx - 0.5) & (v >= -0.5) & (v < ny - 0.5), values, 0.0)
+    for places, steps, size in ((u, table.steps[0], table.data.shape[1]),
+                                (v, table.steps[1], table.data.shape[0])):
+        values = values * fade((places + 0.5) / steps) * fade((size - 0.5 - places) / steps)
+    return values
 
 
 def psf(params, table=TABLE):
@@ -88,7 +93,7 @@ class Case:
             counts *= self.weights
         self.counts = counts
         self.likelihood = TabulatedLikelihood(
-            counts, SHAPE, TABLE, 4, given, None if self.weights.all() else self.weights)
+            counts, RUNS, 4, given, None if self.weights.all() else self.weights)
 
     def mean(self, params, row):
         return psf(params) + params[3] + self.offset[row]
@@ -158,7 +163,7 @@ def test_the_newton_matrix_of_simulated_counts_averages_to_the_expected_informat
     rng = np.random.default_rng(11)
     n = 20_000
     counts = rng.poisson(psf(TRUTH) + TRUTH[3], (n, X.size)).astype(float)
-    likelihood = TabulatedLikelihood(counts, SHAPE, TABLE)
+    likelihood = TabulatedLikelihood(counts, RUNS)
     params = np.repeat(TRUTH[:, None], n, axis=1)
     newton = likelihood.evaluate(params, np.arange(n), 'newton')[2]
     fisher = likelihood.evaluate(params[:, :1], np.arange(1), 'fisher')[2]
@@ -172,7 +177,7 @@ def test_the_newton_matrix_of_simulated_counts_averages_to_the_expected_informat
 def test_parameters_between_the_place_and_the_background_do_nothing(curvature):
     case = Case('everything')
     four = case.likelihood.evaluate(case.params, np.arange(N), curvature)
-    more = TabulatedLikelihood(case.counts, SHAPE, TABLE, 7, case.likelihood.offset, case.weights)
+    more = TabulatedLikelihood(case.counts, RUNS, 7, case.likelihood.offset, case.weights)
     params = np.insert(case.params, [3, 3, 3], 0.37, axis=0)
     value, gradient, information = more.evaluate(params, np.arange(N), curvature)
     used = np.array([0, 1, 2, 6])
@@ -191,7 +196,7 @@ def test_more_rows_than_one_block_holds_are_the_same_rows(curvature):
     counts = rng.poisson(psf(TRUTH) + TRUTH[3], (n, X.size)).astype(float)
     offset = rng.uniform(0, 3, (n, X.size))
     weights = (rng.uniform(size=counts.shape) > 0.1).astype(float)
-    likelihood = TabulatedLikelihood(counts * weights, SHAPE, TABLE, 4, offset, weights)
+    likelihood = TabulatedLikelihood(counts * weights, RUNS, 4, offset, weights)
     params = TRUTH[:, None] * rng.uniform(0.95, 1.05, (4, n))
     rows = rng.permutation(n)
     together = likelihood.evaluate(params, rows, curvature)
@@ -209,7 +214,7 @@ def test_stars_that_share_taps_have_the_sums_of_stars_alone(reach, curvature):
     params = np.array([np.full(n, 900.0), 4.3 + rng.uniform(-reach, reach, n),
                        3.4 + rng.uniform(-reach, reach, n), np.full(n, 6.0)])
     counts = rng.poisson([psf(column) + column[3] for column in params.T]).astype(float)
-    likelihood = TabulatedLikelihood(counts, SHAPE, TABLE)
+    likelihood = TabulatedLikelihood(counts, RUNS)
     together = likelihood.evaluate(params, np.arange(n), curvature)
     # Otherwise nothing was shared, or nothing was not.
     assert (likelihood._order_by_cell(params) is None) == (reach > 1)
@@ -244,7 +249,7 @@ def test_a_mean_below_zero_has_a_finite_value_whose_slope_leads_back():
 
 
 def test_an_empty_stamp_has_the_sum_of_its_mean():
-    likelihood = TabulatedLikelihood(np.zeros((1, X.size)), SHAPE, TABLE)
+    likelihood = TabulatedLikelihood(np.zeros((1, X.size)), RUNS)
     value, gradient, newton = likelihood.evaluate(TRUTH[:, None], np.zeros(1, int))
     assert_allclose(value, (psf(TRUTH) + TRUTH[3]).sum(), rtol=1e-13)
     assert_allclose(gradient[[0, 3], 0], [psf(TRUTH).sum() / TRUTH[0], X.size], rtol=1e-12)
@@ -254,7 +259,7 @@ def test_an_empty_stamp_has_the_sum_of_its_mean():
 
 def test_a_likelihood_of_many_electrons_keeps_the_digits_of_a_small_step():
     params = TRUTH * [5e5, 1, 1, 1e4]
-    likelihood = TabulatedLikelihood((psf(params) + params[3])[None], SHAPE, TABLE)
+    likelihood = TabulatedLikelihood((psf(params) + params[3])[None], RUNS)
     fisher = likelihood.evaluate(params[:, None], np.zeros(1, int), 'fisher')[2][:, :, 0]
     step = 1e-2 / np.sqrt(fisher[0, 0]) * np.eye(4)[0]
     value = likelihood.evaluate((params + step)[:, None], np.zeros(1, int))[0]
@@ -272,7 +277,7 @@ def test_the_mean_is_the_interpolated_image_wherever_the_star_is(shape, steps, p
     n = 300
     params = np.array([np.full(n, 50.0), rng.uniform(-6, shape[1] + 5, n),
                        rng.uniform(-6, shape[0] + 5, n), rng.uniform(0, 9, n)])
-    likelihood = TabulatedLikelihood(np.ones((n, x.size)), shape, table)
+    likelihood = TabulatedLikelihood(np.ones((n, x.size)), PhaseRuns(table, shape))
     star, mean = likelihood.mean(params, np.arange(n))
     for row, (flux, x_0, y_0, background) in enumerate(params.T):
         expected = flux * spline(table, x - x_0, y - y_0)
@@ -293,7 +298,7 @@ def test_evaluating_changes_neither_parameters_nor_counts():
 def test_counts_below_at_and_above_zero_in_one_stamp_have_a_finite_likelihood():
     counts = np.full(X.size, 6.0)
     counts[:3] = -1.0, 0.0, 1.0
-    likelihood = TabulatedLikelihood(counts[None], SHAPE, TABLE)
+    likelihood = TabulatedLikelihood(counts[None], RUNS)
     value, gradient, information = likelihood.evaluate(TRUTH[:, None], np.zeros(1, int))
     _, mean = likelihood.mean(TRUTH[:, None], np.zeros(1, int))
     assert_allclose(value, 0.5 * deviance(counts, mean).sum(), rtol=1e-12)
@@ -304,87 +309,20 @@ def test_counts_below_at_and_above_zero_in_one_stamp_have_a_finite_likelihood():
 def test_only_stars_whose_support_touches_the_stamp_are_valid():
     columns = np.repeat(TRUTH[:, None], 8, axis=1)
     columns[1, 1:3] = -3.4, SHAPE[1] + 2.4          # outside, but its wings are not
-    columns[1, 3:5] = -3.8, SHAPE[1] + 2.8
+    columns[1, 3:5] = -3.9, SHAPE[1] + 2.9
     columns[2, 5] = -100.0
     columns[2, 6] = np.nan
     columns[0, 7] = np.inf
-    valid = TabulatedLikelihood(np.zeros((8, X.size)), SHAPE, TABLE).is_valid(columns)
+    valid = TabulatedLikelihood(np.zeros((8, X.size)), RUNS).is_valid(columns)
     assert_array_equal(valid, [True] * 3 + [False] * 5)
 
 
-@pytest.mark.parametrize('steps', [(5, 5), (4, 3), (1, 1)])
-def test_points_of_any_phase_have_the_value_and_the_gradient_of_the_spline(steps):
-    table = make_table(steps, (7, 6))
-    rng = np.random.default_rng(4)
-    dx, dy = rng.uniform(-4.5, 4.5, (2, 3, 2000))
-    value, slope_x, slope_y = table.evaluate(dx, dy, 3)
-    assert value.shape == (3, 2000)
-    assert_allclose(value, spline(table, dx, dy), atol=1e-15)
-    assert_array_equal(value == 0, spline(table, dx, dy) == 0)
-    assert 0.2 < (value == 0).mean() < 0.8
-    step = 1e-6
-    inside = np.logical_and.reduce([spline(table, dx + a, dy + b) != 0
-                                    for a in (-step, step) for b in (-step, step)])
-    for slope, (a, b) in ((slope_x, (step, 0)), (slope_y, (0, step))):
-        numeric = (spline(table, dx + a, dy + b) - spline(table, dx - a, dy - b)) / (2 * step)
-        assert_allclose(slope[inside], numeric[inside], atol=2e-8)
-        assert not slope[value == 0].any()
-    assert_array_equal(table.evaluate(dx, dy)[0], value)
-
-
-def test_the_spline_goes_through_the_samples():
-    v, u = np.indices(TABLE.data.shape)
-    dx, dy = (u - TABLE.origin[0]) / TABLE.steps[0], (v - TABLE.origin[1]) / TABLE.steps[1]
-    assert_allclose(TABLE.evaluate(dx, dy)[0], TABLE.data, rtol=1e-12)
-
-
-def test_more_points_than_one_block_holds_are_the_same_points(monkeypatch):
-    dx, dy = np.random.default_rng(6).uniform(-3, 3, (2, 1000))
-    together = TABLE.evaluate(dx, dy, 3)
-    monkeypatch.setattr(tabulated, '_BLOCK_POINTS', 64)
-    assert_array_equal(TABLE.evaluate(dx, dy, 3), together)
-
-
-def test_a_place_that_is_not_a_number_has_no_value():
-    value = TABLE.evaluate(np.array([np.nan, 0.0, 99.0]), np.array([0.0, 0.0, 0.0]), 3)
-    assert_array_equal(np.isnan(value), [[True, False, False]] * 3)
-    assert value[0, 1] > 0.2
-    assert value[0, 2] == 0
-
-
-def test_copies_share_the_table_and_pickles_rebuild_it():
-    assert copy.deepcopy(TABLE) is TABLE
-    twin = pickle.loads(pickle.dumps(TABLE))
-    assert_array_equal(twin.data, TABLE.data)
-    dx = np.linspace(-3, 3, 50)
-    assert_array_equal(twin.evaluate(dx, dx), TABLE.evaluate(dx, dx))
-    with pytest.raises(ValueError, match='read-only'):
-        twin.data[0, 0] = 1.0
-
-
-def test_phases_are_sorted_once_for_stamps_of_one_shape():
-    table = make_table()
-    assert table.runs((5, 4)) is table.runs((5, 4))
-    assert table.runs((5, 20)) is not table.runs((5, 4))
-
-
-@pytest.mark.parametrize(('shape', 'steps'), [((35, 35), (5, 5)), ((12, 20), (4, 3)),
-                                              ((13, 22), (4, 3)), ((6, 7), (1, 1))])
-def test_normalized_phases_sum_to_one(shape, steps):
-    data = np.random.default_rng(2).uniform(0.5, 1.5, shape)
-    sums = phase_sums(data, steps)
-    assert sums.shape == steps[::-1]
-    assert_allclose(sums[0, 0], data[::steps[1], ::steps[0]].sum(), rtol=1e-14)
-    assert_allclose(sums[-1, -1], data[steps[1] - 1::steps[1], steps[0] - 1::steps[0]].sum(),
-                    rtol=1e-14)
-    assert_allclose(phase_sums(normalize_phases(data, steps), steps), 1, rtol=1e-14)
-
-
-def test_the_pixels_of_any_phase_sum_to_one_between_the_samples_too():
-    offset = (np.arange(550) - 274) / 50
-    profile = np.exp(-0.5 * (offset / 0.8) ** 2)
-    table = SplineTable(normalize_phases(np.outer(profile, profile), (50, 50)), (50, 50),
-                        (274, 274))
-    y, x = np.mgrid[-8:9, -8:9]
-    for phase_x, phase_y in np.random.default_rng(1).uniform(-0.5, 0.5, (50, 2)):
-        assert_allclose(table.evaluate(x - phase_x, y - phase_y)[0].sum(), 1, rtol=1e-9)
+def test_copies_share_the_runs_and_pickles_rebuild_them():
+    case = Case('everything')
+    assert copy.deepcopy(RUNS) is RUNS
+    twin = pickle.loads(pickle.dumps(RUNS))
+    again = TabulatedLikelihood(case.counts, twin, 4, case.likelihood.offset, case.weights)
+    for ours, theirs in zip(case.likelihood.evaluate(case.params, np.arange(N)),
+                            again.evaluate(case.params, np.arange(N)), strict=True):
+        assert_array_equal(ours, theirs)
+    assert len(pickle.dumps(RUNS)) < 3 * TABLE.data.nbytes

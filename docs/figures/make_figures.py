@@ -2,7 +2,7 @@
 """Make the figures of the README and the user guide.
 
 ``python docs/figures/make_figures.py`` draws the demonstration; with ``KPSF_DATA`` set to a folder
-of real files it also draws those of Tabby's star and Kepler-62.
+of real files it also draws those of Tabby's star, Kepler-62 and a PRF of TESS.
 """
 
 import os
@@ -12,8 +12,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from astropy.io import fits
 
-from kpsf import extract_light_curve, read_tpf, simulate_tpf
-from kpsf.plotting import plot_cadence, plot_light_curve, plot_recovery
+from kpsf import TessPRF, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.plotting import plot_cadence, plot_light_curve, plot_prf, plot_recovery
 from kpsf.simulate import tabby_like_dips
 
 HERE = Path(__file__).parent
@@ -41,7 +41,14 @@ def draw_real(folder):
             axes[0].figure.savefig(HERE / 'tabby_cadence.png', dpi=DPI)
 
 
+def draw_prf(folder):
+    """Draw the PRF of TESS at a place on a CCD."""
+    prf = TessPRF.from_files(folder / 'tess_prf' / 'start_s0001' / 'cam4_ccd1', 300, 400)
+    plot_prf(prf)[0].figure.savefig(HERE / 'tess_prf.png', dpi=DPI)
+
+
 if __name__ == '__main__':
     draw_demo()
     if 'KPSF_DATA' in os.environ:
         draw_real(Path(os.environ['KPSF_DATA']))
+        draw_prf(Path(os.environ['KPSF_DATA']))

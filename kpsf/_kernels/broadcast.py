@@ -109,9 +109,8 @@ class BroadcastLikelihood:
     def _block(self, params, rows, curvature):
         """Return value (m,), gradient (p, m) and information (p, p, m)."""
         psf, mean = self.mean(params, rows)
-        half_deviance, slope, weight = continued_terms(
+        half_deviance, slope, weight, observed = continued_terms(
             self.counts[rows], mean, self._floor[rows])
-        observed = weight * (1.0 - slope)           # counts / mean^2
         if curvature == 'score':
             weight = observed
         if self.weights is not None:

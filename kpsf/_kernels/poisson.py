@@ -41,9 +41,9 @@ def deviance(counts, mean):
 
 
 def continued_terms(counts, mean, floor):
-    """Return half the deviance of each pixel, its slope, and 1 / mean.
+    """Return half the deviance of each pixel, its slope, and its curvatures.
 
-    Below ``floor`` (m, 1) the deviance goes on as the parabola that has its
+    Below ``floor`` the deviance goes on as the parabola that has its
     value and slope at the floor and a minimum at zero or at the counts.  A model
     that starts at zero, or that passes through negative values on its way,
     is led back instead of being lost; a floor far below the counts leaves
@@ -52,36 +52,42 @@ def continued_terms(counts, mean, floor):
     Parameters
     ----------
     counts, mean : ndarray, shape (m, n_pixels)
-    floor : ndarray, shape (m, 1)
+    floor : float or ndarray, shape (m, 1)
         Positive.
 
     Returns
     -------
-    half_deviance, slope, inverse_mean : ndarray, shape (m, n_pixels)
-        ``slope`` is 1 - counts / mean; ``inverse_mean`` the expected
-        curvature.
+    half_deviance, slope : ndarray, shape (m, n_pixels)
+        ``slope`` is 1 - counts / mean.
+    expected, observed : ndarray, shape (m, n_pixels)
+        Curvatures: 1 / mean and counts / mean^2, and below the floor that
+        of the parabola for both.
     """
     below = mean < floor
     if not below.any():
         return _positive_terms(counts, mean)
     held = np.maximum(mean, floor)
-    half_deviance, slope, inverse = _positive_terms(counts, held)
+    half_deviance, slope, expected, observed = _positive_terms(counts, held)
     step = np.where(below, mean - held, 0.0)
-    bend = inverse * (1.0 + np.maximum(counts, 0.0) * inverse)
+    bend = expected * (1.0 + np.maximum(counts, 0.0) * expected)
     half_deviance += step * (slope + 0.5 * step * bend)
     slope += step * bend
-    return half_deviance, slope, inverse
+    for curvature in (expected, observed):
+        np.copyto(curvature, bend, where=below)
+    return half_deviance, slope, expected, observed
 
 
 def _positive_terms(counts, mean):
-    """Return half the deviance, its slope, and 1 / mean, for positive means."""
-    inverse = 1.0 / mean
+    """Return half the deviance, its slope and both curvatures, for positive means."""
+    expected = 1.0 / mean
     residual = counts - mean
-    excess = residual * inverse                     # counts / mean - 1
-    half_deviance = log_ratio(excess, counts.min(initial=np.inf))
+    ratio = residual * expected                     # counts / mean - 1
+    half_deviance = log_ratio(ratio, counts.min(initial=np.inf))
     half_deviance *= counts
     half_deviance -= residual
-    return half_deviance, np.negative(excess, out=excess), inverse
+    observed = ratio + 1.0
+    observed *= expected
+    return half_deviance, np.negative(ratio, out=ratio), expected, observed
 
 
 def log_ratio(excess, fewest, out=None):

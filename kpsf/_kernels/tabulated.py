@@ -1,243 +1,62 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""An oversampled image as PRF: cubic B-spline, one sub-pixel phase per stamp.
+"""An oversampled image as PRF: one sub-pixel phase per stamp.
 
-The image P is interpolated by the cubic B-spline through its samples, whose
-coefficients are computed once.  A value then takes 4 x 4 of these, "taps",
-with weights that depend on the sub-sample phase alone, and the same taps
-give all derivatives.  Where samples divide a pixel evenly, all pixels of a
-stamp have one phase: with the coefficients sorted by phase, each tap of a
-stamp is one run of memory, and one small matrix product gives P and both
-gradients in every pixel.  The exact Hessian costs one more: a sum over
-pixels of any derivative of P is the same combination of the sums over
-pixels of the taps.  Stars in one cell, between the same four samples, have
-the same taps: in a series, in which a star hardly moves, they are gathered
-once for many stamps, and the products become larger and faster.
+Where samples divide a pixel evenly, all pixels of a stamp have the same
+place between samples, the phase of its star.  With the coefficients of the
+spline sorted by phase, each of the 16 taps of a stamp is one run of memory,
+and one small matrix product gives the image P and both gradients in every
+pixel.  The exact Hessian costs one more: a sum over pixels of any derivative
+of P is the same combination of the sums over pixels of the taps.  Stars in
+one cell, between the same four samples, have the same taps: in a series, in
+which a star hardly moves, they are gathered once for many stamps, and the
+products become larger and faster.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from scipy import ndimage
 
 from .poisson import continued_terms
+from .spline import monomials
 
-__all__ = ['SplineTable', 'TabulatedLikelihood', 'normalize_phases', 'phase_sums']
+__all__ = ['PhaseRuns', 'TabulatedLikelihood']
 
-# Stamps that are worked on together: their taps stay in the cache.
+# Stamps that are worked on together: enough to hide the cost of Python in each array operation,
+# few enough for most of their arrays to stay in the cache.
 _BLOCK = 192
-# The same for single points.
-_BLOCK_POINTS = 4096
 # Stars in a cell, on average, from which sharing their taps pays.
 _FEWEST_IN_CELL = 3
-# Coefficients of the powers of t in the four weights of the cubic B-spline, those of the samples
-# at -1, 0, 1, 2; then of their first and second derivatives.
-_WEIGHTS = np.array([[1, -3, 3, -1], [4, 0, -6, 3], [1, 3, 3, -3], [0, 0, 0, 1]]) / 6.0
-_SLOPES = np.array([[-3, 6, -3, 0], [0, -12, 9, 0], [3, 6, -9, 0], [0, 0, 3, 0]]) / 6.0
-_BENDS = np.array([[6, -6, 0, 0], [-12, 18, 0, 0], [6, -18, 0, 0], [0, 6, 0, 0]]) / 6.0
-_ORDERS = np.array([_WEIGHTS, _SLOPES, _BENDS])
 _OBSERVED = ('newton', 'observed')
-# Phases, in samples, that only rounding has made different.
-_SAME_PHASE = 1e-9
-# Samples beyond the first and the last one that taps may need.
-_MARGIN = 2
 # Nothing depends on the place of less light than this, in electrons.
 _SMALLEST_FLUX = 1e-8
-# Mean, relative to the average count, under which a pixel's likelihood is continued.
-_FLOOR = 1e-10
+# Mean in electrons under which a pixel's likelihood is continued: it tells nothing down there, and
+# a PRF with wings below zero, where there is no sky, finds its way.
+_FLOOR = 1e-3
 
 
-def phase_sums(data, steps):
-    """Sum the pixels of every sub-pixel phase of an oversampled image.
-
-    Parameters
-    ----------
-    data : ndarray, shape (ny, nx)
-    steps : tuple of int
-        Samples per pixel along x and y.
-
-    Returns
-    -------
-    ndarray, shape (steps_y, steps_x)
-    """
-    (ny, nx), (steps_x, steps_y) = data.shape, steps
-    whole = np.pad(data, ((0, -ny % steps_y), (0, -nx % steps_x)))
-    return whole.reshape(-1, steps_y, whole.shape[1] // steps_x, steps_x).sum(axis=(0, 2))
-
-
-def normalize_phases(data, steps):
-    """Return the image with the pixels of every phase summing to 1, shape (ny, nx)."""
-    (ny, nx), (steps_x, steps_y) = data.shape, steps
-    sums = phase_sums(data, steps)
-    return data / np.tile(sums, (-(-ny // steps_y), -(-nx // steps_x)))[:ny, :nx]
-
-
-def _stamp_weights(steps):
-    """Return what turns monomials of the phase into weights of taps, (16, 96).
-
-    From t_y^i t_x^j to the 4 x 4 weights in P, in its derivatives by x and y
-    of the star, and in those of second order, xx, xy and yy.
-    """
-    n_x, n_y = steps
-    orders = ((0, 0, 1.0), (1, 0, -n_x), (0, 1, -n_y),
-              (2, 0, n_x * n_x), (1, 1, n_x * n_y), (0, 2, n_y * n_y))
-    return np.concatenate([
-        factor * np.einsum('ap,bq->pqab', _ORDERS[in_y], _ORDERS[in_x]).reshape(16, 16)
-        for in_x, in_y, factor in orders], axis=1)
-
-
-def _monomials(t_x, t_y):
-    """Return the products t_y^i t_x^j, (m, 16), of fractions (m,)."""
-    powers_x, powers_y = _powers(t_x), _powers(t_y)
-    return (powers_y[:, :, np.newaxis] * powers_x[:, np.newaxis]).reshape(-1, 16)
-
-
-def _powers(t):
-    """Return 1, t, t^2 and t^3, (m, 4)."""
-    powers = np.ones((len(t), 4))
-    powers[:, 1] = t
-    np.multiply(t, t, out=powers[:, 2])
-    np.multiply(powers[:, 2], t, out=powers[:, 3])
-    return powers
-
-
-def _are_equal(values):
-    """Say whether only rounding makes phases (n,) different."""
-    return values.size > 0 and values.max() - values.min() < _SAME_PHASE
-
-
-class SplineTable:
-    """Cubic B-spline through an oversampled image; immutable, so copies share it.
-
-    Parameters
-    ----------
-    data : ndarray, shape (ny, nx)
-        Samples of the PRF: the share of the flux in a pixel whose centre is
-        there. Its shape is at least (2, 2).
-    steps : tuple of int
-        Samples per pixel along x and y.
-    origin : tuple of float
-        x and y of the star in samples, the first sample at 0.
-
-    Notes
-    -----
-    The image is continued by its mirror image. The support ends half a
-    sample beyond the first and the last one, so that it is N samples wide
-    and every phase of a whole number of pixels has the same number of them.
-    """
-
-    def __init__(self, data, steps, origin):
-        self.data = np.array(data, dtype=float)
-        self.data.flags.writeable = False
-        self.steps = tuple(int(step) for step in steps)
-        self.origin = tuple(float(value) for value in origin)
-        coefficients = ndimage.spline_filter(self.data, order=3, mode='reflect')
-        self._coefficients = np.pad(coefficients, _MARGIN, mode='symmetric')
-        self.tap_weights = _stamp_weights(self.steps)
-        self._runs = {}
-
-    def __deepcopy__(self, memo):
-        return self
-
-    def __reduce__(self):
-        return SplineTable, (self.data, self.steps, self.origin)
-
-    @property
-    def half_width(self):
-        """Return how far the support reaches from the star along x and y, in pixels."""
-        return tuple(max(origin + 0.5, size - 0.5 - origin) / step for origin, size, step
-                     in zip(self.origin, self.data.shape[::-1], self.steps))
-
-    def samples(self, dx, dy):
-        """Return where offsets from the star, in pixels, lie among the samples."""
-        return (dx * self.steps[0] + self.origin[0], dy * self.steps[1] + self.origin[1])
-
-    def is_inside(self, u, v):
-        """Say which places along x and which along y are in the support."""
-        ny, nx = self.data.shape
-        return (u >= -0.5) & (u < nx - 0.5), (v >= -0.5) & (v < ny - 0.5)
-
-    def evaluate(self, dx, dy, n_outputs=1):
-        """Return P, and with 3 outputs dP/dx and dP/dy, at offsets from the star in pixels.
-
-        Parameters
-        ----------
-        dx, dy : ndarray of one shape
-        n_outputs : {1, 3}
-
-        Returns
-        -------
-        ndarray, shape (n_outputs, *dx.shape)
-            Zero outside the support, NaN where the offset is.
-        """
-        u, v = (np.ravel(place) for place in self.samples(dx, dy))
-        inside = np.logical_and(*self.is_inside(u, v))
-        if inside.all():
-            result = self._at_points(u, v, n_outputs)
-        else:
-            result = np.zeros((n_outputs, u.size))
-            result[:, inside] = self._at_points(u[inside], v[inside], n_outputs)
-            result[:, np.isnan(u + v)] = np.nan
-        return result.reshape(n_outputs, *np.shape(dx))
-
-    def _at_points(self, u, v, n_outputs):
-        """Return P and its derivatives (n_outputs, n) at points (n,) in the support."""
-        column, row, t_x, t_y = _locate(u, v)
-        if _are_equal(t_x) and _are_equal(t_y):
-            # The pixels of one stamp.
-            weights = self._weights(t_x[:1], t_y[:1], n_outputs)[0]
-            return weights @ self._coefficients.take(self._places(column, row))
-        result = np.empty((n_outputs, u.size))
-        for start in range(0, u.size, _BLOCK_POINTS):
-            part = slice(start, start + _BLOCK_POINTS)
-            taps = self._coefficients.take(self._places(column[part], row[part]))
-            weights = self._weights(t_x[part], t_y[part], n_outputs)
-            np.einsum('nkt,tn->kn', weights, taps, out=result[:, part])
-        return result
-
-    def _places(self, column, row):
-        """Return where the taps (16, n) of points whose first tap is at (n,) are in memory."""
-        stride = self._coefficients.shape[1]
-        return (stride * np.arange(4)[:, np.newaxis] + np.arange(4)).reshape(16, 1) + (
-            stride * row + column)
-
-    def _weights(self, t_x, t_y, n_outputs):
-        """Return the weights (n, n_outputs, 16) of taps in P and its gradient by the offset."""
-        weights = (_monomials(t_x, t_y) @ self.tap_weights[:, :16 * n_outputs]).reshape(
-            len(t_x), n_outputs, 16)
-        # Those of a stamp are for the place of the star.
-        weights[:, 1:] *= -1.0
-        return weights
-
-    def runs(self, shape):
-        """Return the `_PhaseRuns` for stamps of a shape (ny, nx), sorted once for each shape."""
-        if shape not in self._runs:
-            self._runs[shape] = _PhaseRuns(self._coefficients, self.steps, shape)
-        return self._runs[shape]
-
-
-def _locate(u, v):
-    """Return the first of the taps (padded column and row) and the phases at places (m,)."""
-    column, row = np.floor(u), np.floor(v)
-    return ((column + (_MARGIN - 1)).astype(np.intp), (row + (_MARGIN - 1)).astype(np.intp),
-            u - column, v - row)
-
-
-class _PhaseRuns:
-    """Coefficients sorted by sub-pixel phase, so that a tap of a stamp is one run of memory.
+class PhaseRuns:
+    """Coefficients of a table sorted by phase, so that a tap of a stamp is one run of memory.
 
     Each phase is a small image with one coefficient per pixel, ``width``
     wide, and a run holds the rows of a stamp, of which the first columns
     count. Pixels that have no coefficient read their neighbours': finite
     values, for the caller to set to zero.
+
+    Parameters
+    ----------
+    table : SplineTable
+    shape : (ny, nx)
+        Shape of a stamp.
     """
 
-    def __init__(self, coefficients, steps, shape):
-        (rows, columns), (self._steps_x, self._steps_y) = coefficients.shape, steps
+    def __init__(self, table, shape):
+        self.table, self.shape = table, tuple(shape)
+        (rows, columns), (self._steps_x, self._steps_y) = table.coefficients.shape, table.steps
         height, width = -(-rows // self._steps_y), max(shape[1], -(-columns // self._steps_x))
         self.width, self._size = width, height * width
-        whole = np.pad(coefficients, ((0, -rows % self._steps_y),
-                                      (0, width * self._steps_x - columns)))
+        whole = np.pad(table.coefficients, ((0, -rows % self._steps_y),
+                                            (0, width * self._steps_x - columns)))
         images = whole.reshape(height, self._steps_y, width, self._steps_x)
         # Room at both ends for stamps that the star is at the edge of.
         self._margin = (shape[0] + height) * width
@@ -245,6 +64,13 @@ class _PhaseRuns:
         length = shape[0] * width
         self._runs = as_strided(flat, (flat.size - length + 1, length), flat.strides * 2,
                                 writeable=False)
+
+    def __reduce__(self):
+        # The runs overlap: a copy of them would be a hundred times as large.
+        return PhaseRuns, (self.table, self.shape)
+
+    def __deepcopy__(self, memo):
+        return self
 
     def gather(self, column, row):
         """Return the 16 taps (m, 16, ny * width) of stamps whose first pixel is at (m,)."""
@@ -262,15 +88,14 @@ class _OwnTaps:
 
     Parameters
     ----------
-    runs : _PhaseRuns
-    shape : (ny, nx)
+    runs : PhaseRuns
     column, row : ndarray of int, shape (m,)
         First taps of the stamps' first pixels.
     """
 
-    def __init__(self, runs, shape, column, row):
-        self._shape = (len(column), shape[0], runs.width)
-        self._n_columns = shape[1]
+    def __init__(self, runs, column, row):
+        n_rows, self._n_columns = runs.shape
+        self._shape = (len(column), n_rows, runs.width)
         self._taps = runs.gather(column, row)
 
     def interpolate(self, weights, out):
@@ -293,10 +118,10 @@ class _SharedTaps:
     ``begin`` (n_cells,) are the first stamps of the cells.
     """
 
-    def __init__(self, runs, shape, column, row, begin):
-        wide = runs.gather(column[begin], row[begin])
-        self._taps = wide.reshape(len(begin), 16, shape[0], runs.width)[..., :shape[1]].reshape(
-            len(begin), 16, -1)
+    def __init__(self, runs, column, row, begin):
+        n_rows, n_columns = runs.shape
+        wide = runs.gather(column[begin], row[begin]).reshape(-1, 16, n_rows, runs.width)
+        self._taps = wide[..., :n_columns].reshape(len(begin), 16, -1)
         edges = [*begin.tolist(), len(column)]
         self._cells = [slice(*pair) for pair in zip(edges[:-1], edges[1:])]
 
@@ -325,9 +150,8 @@ class TabulatedLikelihood:
     ----------
     counts : ndarray, shape (n, n_pixels)
         Counts in C order, any shift for read noise added, 0 where masked.
-    shape : (ny, nx)
-        Shape of a stamp.
-    table : SplineTable
+    runs : PhaseRuns
+        The table, sorted for stamps of this shape.
     n_params : int
         4 and the number of parameters that do nothing.
     offset : float or ndarray, shape (n_pixels,) or (n, n_pixels)
@@ -336,15 +160,12 @@ class TabulatedLikelihood:
         1 for pixels in the likelihood, 0 for the others.
     """
 
-    def __init__(self, counts, shape, table, n_params=4, offset=0.0, weights=None):
+    def __init__(self, counts, runs, n_params=4, offset=0.0, weights=None):
         self.counts = counts
         self.weights = weights
         self.n_params = n_params
         self.offset = np.asarray(offset, dtype=float)
-        self._shape = shape
-        self._table = table
-        self._runs = table.runs(shape)
-        self._floor = _FLOOR * (np.maximum(counts.mean(axis=1, keepdims=True), 0.0) + 1e-3)
+        self._runs, self._table, self._shape = runs, runs.table, runs.shape
         self._ones = np.ones(counts.shape[1])
         size = min(_BLOCK, len(counts))
         # P and its gradient, and what they are multiplied with.
@@ -415,18 +236,22 @@ class TabulatedLikelihood:
 
     def _place(self, x, y):
         """Return what is needed to know of stars at x and y, (m,) each: `_Stars`."""
-        (ny, nx), table = self._shape, self._table
+        table = self._table
         u, v = table.samples(-x, -y)
-        column, row, t_x, t_y = _locate(u, v)
+        column, row, t_x, t_y = table.locate(u, v)
         is_new = np.ones(len(u), dtype=bool)
         is_new[1:] = (np.diff(column) != 0) | (np.diff(row) != 0)
-        weights = (_monomials(t_x, t_y) @ table.tap_weights).reshape(-1, 6, 16)
-        in_x, in_y = table.is_inside(u[:, np.newaxis] + table.steps[0] * np.arange(nx),
-                                     v[:, np.newaxis] + table.steps[1] * np.arange(ny))
-        is_whole = in_x.all() and in_y.all()
-        return _Stars(column, row, is_new, weights[:, :3].copy(), weights[:, 3:],
-                      None if is_whole else in_x.astype(float),
-                      None if is_whole else in_y.astype(float))
+        weights = (monomials(t_x, t_y) @ table.tap_weights).reshape(-1, 6, 16)
+        in_x, in_y = (table.fade(places, axis) for axis, places in enumerate(self._samples(u, v)))
+        if (in_x == 1.0).all() and (in_y == 1.0).all():
+            in_x = in_y = None
+        return _Stars(u, v, column, row, is_new, weights[:, :3].copy(), weights[:, 3:], in_x, in_y)
+
+    def _samples(self, u, v):
+        """Return where columns (m, nx) and rows (m, ny) are among the samples."""
+        (ny, nx), steps = self._shape, self._table.steps
+        return (u[:, np.newaxis] + steps[0] * np.arange(nx),
+                v[:, np.newaxis] + steps[1] * np.arange(ny))
 
     def _interpolate(self, stars):
         """Return what the table says about at most ``_BLOCK`` stars.
@@ -438,22 +263,50 @@ class TabulatedLikelihood:
             overwritten by the next call.
         taps : _OwnTaps or _SharedTaps
         inside : None or ndarray, shape (m, n_pixels)
-            1 for pixels in the support, 0 for others; None where all are.
+            1 for pixels in the support, 0 for others, between where they
+            fade; None where all are inside.
+        fading : None or (ndarray of int, ndarray)
+            Stars of which pixels fade, and what that adds to their second
+            derivatives, (k, 3, n_pixels).
         """
         m = len(stars.column)
         begin = np.flatnonzero(stars.is_new)
         if not stars.is_new[0]:
             begin = np.concatenate([[0], begin])
-        where = self._runs, self._shape, stars.column, stars.row
+        where = self._runs, stars.column, stars.row
         taps = (_SharedTaps(*where, begin) if m > _FEWEST_IN_CELL * len(begin)
                 else _OwnTaps(*where))
         images = self._images[:m]
         taps.interpolate(stars.weights, images)
         if stars.in_x is None:
-            return images, taps, None
-        inside = np.einsum('mr,mc->mrc', stars.in_y, stars.in_x).reshape(m, -1)
+            return images, taps, None, None
+        inside = _outer(stars.in_y, stars.in_x)
+        near = np.flatnonzero(_any_between(stars.in_x) | _any_between(stars.in_y))
+        if not near.size:
+            images *= inside[:, np.newaxis]
+            return images, taps, inside, None
+        slopes, bends = self._fading(images[near], stars.of(near))
         images *= inside[:, np.newaxis]
-        return images, taps, inside
+        images[near, 1:] += slopes
+        return images, taps, inside, (near, bends)
+
+    def _fading(self, images, stars):
+        """Return what the fading at the edge adds to the derivatives of P times its weight.
+
+        From P and its gradient (m, 3, n_pixels) to the gradient
+        (m, 2, n_pixels) and the second derivatives xx, xy, yy (m, 3, n_pixels).
+        """
+        (slope_x, bend_x), (slope_y, bend_y) = (
+            self._table.fade_slopes(places, axis)
+            for axis, places in enumerate(self._samples(stars.u, stars.v)))
+        # By the star's place: among the samples, pixels move against it.
+        by_x, by_y = _outer(stars.in_y, -slope_x), _outer(-slope_y, stars.in_x)
+        value, x, y = images.transpose(1, 0, 2)
+        slopes = np.stack([value * by_x, value * by_y], axis=1)
+        bends = np.stack([2 * x * by_x + value * _outer(stars.in_y, bend_x),
+                          x * by_y + y * by_x + value * _outer(slope_y, slope_x),
+                          2 * y * by_y + value * _outer(bend_y, stars.in_x)], axis=1)
+        return slopes, bends
 
     def _sum_block(self, params, rows, curvature, stars, value, products, totals, bends):
         """Write the sums over pixels of at most ``_BLOCK`` rows into the last four arguments.
@@ -463,13 +316,12 @@ class TabulatedLikelihood:
         the latter two (m, 2); and, where it is needed, that of the slope with
         the second derivatives (m, 3).
         """
-        images, taps, inside = self._interpolate(stars)
+        images, taps, inside, fading = self._interpolate(stars)
         mean = images[:, 0] * params[0, :, np.newaxis]
         mean += params[-1][:, np.newaxis]
         mean += self._offset_of(rows)
-        half_deviance, slope, weight = continued_terms(self.counts[rows], mean, self._floor[rows])
-        if curvature != 'fisher':
-            weight *= 1.0 - slope                       # counts / mean^2
+        half_deviance, slope, expected, observed = continued_terms(self.counts[rows], mean, _FLOOR)
+        weight = expected if curvature == 'fisher' else observed
         if self.weights is not None:
             used = self.weights[rows] > 0
             half_deviance, slope, weight = (np.where(used, term, 0.0)
@@ -481,10 +333,12 @@ class TabulatedLikelihood:
         np.matmul(factors[:, 3:], self._ones, out=totals)
         np.matmul(images, factors.transpose(0, 2, 1), out=products)
         if curvature in _OBSERVED:
-            if inside is not None:
-                slope *= inside
-            of_taps = taps.sum_pixels(slope)
+            seen = slope if inside is None else slope * inside
+            of_taps = taps.sum_pixels(seen)
             np.matmul(stars.bends, of_taps[:, :, np.newaxis], out=bends[:, :, np.newaxis])
+            if fading is not None:
+                near, of_fading = fading
+                bends[near] += np.matmul(of_fading, slope[near][:, :, np.newaxis])[:, :, 0]
 
 
 class _Stars(NamedTuple):
@@ -492,18 +346,22 @@ class _Stars(NamedTuple):
 
     Attributes
     ----------
+    u, v : ndarray, shape (m,)
+        Where their first pixels are among the samples.
     column, row : ndarray of int, shape (m,)
-        First taps of their first pixels.
+        First taps of these.
     is_new : ndarray of bool, shape (m,)
         Whether a star is in another cell than the one before.
     weights, bends : ndarray, shape (m, 3, 16)
         Weights of the taps in P and its gradient, and in its second
         derivatives xx, xy and yy.
     in_x, in_y : ndarray, shape (m, nx), (m, ny), or None
-        1 for columns and rows in the support, 0 for others; None where all
-        are.
+        1 for columns and rows in the support, 0 for others, between where
+        they fade; None where all are inside.
     """
 
+    u: np.ndarray
+    v: np.ndarray
     column: np.ndarray
     row: np.ndarray
     is_new: np.ndarray
@@ -513,8 +371,19 @@ class _Stars(NamedTuple):
     in_y: np.ndarray
 
     def of(self, part):
-        """Return the stars of one block, a slice."""
+        """Return some of the stars, a slice or indices."""
         return _Stars(*(None if array is None else array[part] for array in self))
+
+
+def _any_between(weights):
+    """Say in which rows (m,) some of the weights (m, n) are neither 0 nor 1."""
+    return ((weights > 0.0) & (weights < 1.0)).any(axis=1)
+
+
+def _outer(rows, columns):
+    """Return the products of rows (m, ny) and columns (m, nx), (m, n_pixels)."""
+    m, n_pixels = len(rows), rows.shape[1] * columns.shape[1]
+    return np.einsum('mr,mc->mrc', rows, columns).reshape(m, n_pixels)
 
 
 def _in_parameters(flux, products, totals, bends):

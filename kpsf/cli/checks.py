@@ -4,8 +4,17 @@
 import argparse
 import os
 import sys
+from pathlib import Path
 
-__all__ = ['positive', 'refuse', 'require_absent', 'require_folder', 'require_outdir']
+__all__ = ['as_path', 'positive', 'refuse', 'require_absent', 'require_folder', 'require_outdir']
+
+
+def as_path(text):
+    """Return a path whose ``~``, which shells leave in ``--outdir=~/x``, is the home folder."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f'{text!r} cannot be used ({error})') from None
 
 
 def positive(text):
@@ -27,6 +36,8 @@ def require_outdir(options):
 
 def require_folder(options, folder):
     """Exit unless a folder exists and can be written to."""
+    if folder.is_file():
+        refuse(options, f'{folder} is a file: choose a folder')
     if not folder.is_dir():
         refuse(options, f'there is no folder {folder}: create it, or choose another')
     if not os.access(folder, os.W_OK):

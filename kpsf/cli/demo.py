@@ -10,7 +10,7 @@ from ..lightcurve import extract_light_curve
 from ..simulate import simulate_tpf, tabby_like_dips
 from ..simulate.pixels import TABBY_DIPS
 from ..tpf import read_tpf
-from .checks import positive, require_absent, require_outdir
+from .checks import as_path, positive, require_absent, require_outdir
 from .lightcurve import ppm, save_figure
 
 __all__ = ['add']
@@ -26,7 +26,7 @@ def add(commands):
         description="Simulate a target pixel file of a star with dips like those of Tabby's "
         'star, make its light curve, and compare with what was put in.')
     parser.set_defaults(run=_run, prog=parser.prog)
-    parser.add_argument('--outdir', type=Path, default=Path(), metavar='DIR',
+    parser.add_argument('--outdir', type=as_path, default=Path(), metavar='DIR',
                         help='folder for the three files (default: the current one)')
     parser.add_argument('--seed', type=int, default=1, help='of the random numbers (default: 1)')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')

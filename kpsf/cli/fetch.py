@@ -7,16 +7,11 @@ from pathlib import Path
 
 from astropy.utils.exceptions import AstropyUserWarning
 
-from ..prf.archive import (
-    kepler_prf_file,
-    module_output_to_channel,
-    prf_files_of,
-    require_local_folders,
-    tess_prf_files,
-)
-from ..prf.fetch import fetch_prf
+from ..prf import fetch_prf, kepler_prf_file, prf_files_of, tess_prf_files
+from ..prf.archive import require_local_folders
+from ..prf.channels import module_output_to_channel
 from ..tpf import read_tpf
-from .checks import refuse, require_outdir
+from .checks import as_path, refuse, require_outdir
 from .terminal import report, run_jobs
 
 __all__ = ['add']
@@ -45,7 +40,7 @@ def add(commands):
     parser.add_argument('--ccd', type=int, metavar='D', help='TESS CCD, 1 to 4')
     parser.add_argument('--sector', type=int, metavar='S',
                         help='TESS sector: 1 to 3 share their files, and so do all later ones')
-    parser.add_argument('--outdir', type=Path, metavar='DIR',
+    parser.add_argument('--outdir', type=as_path, metavar='DIR',
                         help="folder to fill in the archive's layout, created if it is not there "
                         '(default: the cache)')
     parser.add_argument('--overwrite', action='store_true',
@@ -58,7 +53,6 @@ def _run(options):
     files = _named_files(options)
     if options.outdir is not None:
         require_outdir(options)
-        options.outdir.mkdir(exist_ok=True)
     else:
         require_local_folders()
     n_failed = 0
@@ -69,7 +63,7 @@ def _run(options):
             n_failed += 1
             report(error, options, path)
     jobs = [(file.name, tuple(file.detector.items()), partial(_fetch, file, options))
-            for file in {file.places: file for file in files}.values()]
+            for file in {file.locations: file for file in files}.values()]
     n_failed += run_jobs(options, jobs)
     return 1 if n_failed else 0
 
@@ -113,6 +107,6 @@ def _files_for(path):
 
 def _fetch(file, options):
     """Fetch a file; return a line about it."""
-    fetched = fetch_prf(file, options.outdir, options.overwrite)
-    place = 'the cache' if fetched.is_cached else fetched.path
-    return f'{file.name} -> {place}' + ('' if fetched.is_new else ' (there already)')
+    fetched = fetch_prf(file, outdir=options.outdir, overwrite=options.overwrite)
+    where = 'the cache' if fetched.is_cached else fetched.path
+    return f'{file.name} -> {where}' + ('' if fetched.is_new else ' (there already)')

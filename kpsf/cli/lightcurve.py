@@ -11,8 +11,16 @@ from .._configuration import conf
 from .._files import write_whole
 from ..lightcurve import extract_light_curve, point_to_point_scatter
 from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
+from ..prf.download import asking_once
 from ..tpf import QUALITY_MASKS, read_tpf
-from .checks import positive, refuse, require_absent, require_folder, require_outdir
+from .checks import (
+    as_path,
+    positive,
+    refuse,
+    require_absent,
+    require_folder,
+    require_outdir,
+)
 from .terminal import run_jobs
 
 __all__ = ['add', 'ppm', 'save_figure']
@@ -32,12 +40,12 @@ def add(commands):
                         help="gaussian, whose shape is fitted, or prf, the instrument's own, from "
                         'files of its archive that are downloaded unless they are in a local '
                         'folder or the cache (default: gaussian)')
-    parser.add_argument('--prf-path', action='append', default=[], type=Path, metavar='DIR',
+    parser.add_argument('--prf-path', action='append', default=[], type=as_path, metavar='DIR',
                         help='local folder with PRF files, such as fetch-prf --outdir fills, to '
                         'search before those of kpsf.conf.prf_path; may be given more than once')
     parser.add_argument('--shape', default='shared', choices=['shared', 'free'],
-                        help='one shape of the PSF for all cadences, or one for each '
-                        '(default: shared)')
+                        help='one shape of the PSF for all cadences, or one for each, which prf '
+                        'does not have (default: shared)')
     parser.add_argument('--background', choices=['known', 'fit'],
                         help="the file's background and one constant, or one constant per "
                         'cadence (default: known where the file has one and the shape is shared)')
@@ -45,13 +53,13 @@ def add(commands):
                         help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
                         'integer of quality bits (default: default)')
     output = parser.add_mutually_exclusive_group()
-    output.add_argument('-o', '--output', type=Path, metavar='OUT',
+    output.add_argument('-o', '--output', type=as_path, metavar='OUT',
                         help=f'light curve to write, for one FILE; the ending '
                         f'({", ".join(LIGHT_CURVE_SUFFIXES)}) chooses the format')
-    output.add_argument('--outdir', type=Path, default=Path(), metavar='DIR',
+    output.add_argument('--outdir', type=as_path, default=Path(), metavar='DIR',
                         help='folder for FILE-lightcurve.fits, created if it is not there '
                         '(default: the current one)')
-    parser.add_argument('--plot', type=Path, metavar='PNG',
+    parser.add_argument('--plot', type=as_path, metavar='PNG',
                         help='figure of the light curve, for one FILE')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
     parser.add_argument('--threads', type=positive, metavar='N',
@@ -75,14 +83,21 @@ def _quality(text):
 
 def _run(options):
     """Make one light curve after the other; return the exit status."""
+    _require_shape(options)
     outputs = _plan_outputs(options)
     _require_prf_path(options)
-    if options.output is None:
-        options.outdir.mkdir(exist_ok=True)
     jobs = [(path, path, partial(_make_light_curve, path, output, options))
             for path, output in zip(options.files, outputs)]
-    with conf.set_temp('prf_path', [*options.prf_path, *(conf.prf_path or [])]):
+    prf_path = [*options.prf_path, *(conf.prf_path or [])]
+    with conf.set_temp('prf_path', prf_path), asking_once():
         return 1 if run_jobs(options, jobs) else 0
+
+
+def _require_shape(options):
+    """Exit unless the PSF can have the shape that is asked for."""
+    if options.psf == 'prf' and options.shape == 'free':
+        refuse(options, '--shape free is for a shape that is fitted, but that of --psf prf is '
+               'known: leave --shape out, or use --psf gaussian')
 
 
 def _require_prf_path(options):
@@ -92,7 +107,8 @@ def _require_prf_path(options):
                '--psf prf, or leave --prf-path out')
     for folder in options.prf_path:
         if not folder.is_dir():
-            refuse(options, f'there is no folder {folder}: --prf-path needs one with PRF files')
+            found = f'{folder} is a file' if folder.exists() else f'there is no folder {folder}'
+            refuse(options, f'{found}: --prf-path needs a folder with PRF files')
 
 
 def _plan_outputs(options):
@@ -121,11 +137,11 @@ def _require_distinct(options, outputs):
     """Exit if two files would be written to one, or a file would replace its source."""
     sources = {}
     for path, output in zip(options.files, outputs):
-        place = output.resolve()
-        if place in sources:
-            refuse(options, f'{sources[place]} and {path} would both be written to {output}: '
+        target = output.resolve()
+        if target in sources:
+            refuse(options, f'{sources[target]} and {path} would both be written to {output}: '
                    'run them with different --outdir')
-        sources[place] = path
+        sources[target] = path
     for path in options.files:
         if path.resolve() in sources:
             refuse(options, f'{path} would be read and written: choose another output')
@@ -153,6 +169,8 @@ def _make_light_curve(path, output, options):
     pixels = read_tpf(path, quality=options.quality)
     light_curve = extract_light_curve(pixels, options.psf, shape=options.shape,
                                       background=options.background, n_threads=options.threads)
+    # Here, so that a run of which all files fail leaves no empty folder.
+    output.parent.mkdir(exist_ok=True)
     light_curve.write(output, overwrite=options.overwrite)
     if options.plot is not None:
         from ..plotting import plot_light_curve

@@ -11,6 +11,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .. import __version__
 from .._validation import DEEPEST_SIGMA, below_read_noise, require_finite
 from ..flags import FitFlag
+from ..prf import KeplerPRF, TessPRF
 from ..stamps import fit_stamps
 from ..tpf import MAX_POSITION_CORRECTION, META_KEYWORDS, TargetPixels, read_tpf
 from .plan import plan_fit
@@ -67,7 +68,8 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         not free, else ``'fit'``.
     position : {'free', 'shared'} or tuple of float or ndarray, optional
         One position per cadence (the default), one for the series, or known
-        positions ``(x, y)`` in stamp pixels, numbers or one per cadence.
+        positions ``(x, y)`` in stamp pixels, numbers or one per cadence,
+        such as the columns ``x``, ``y`` of another light curve.
     covariance : {'sandwich', 'fisher', 'observed'}, optional
         Where the errors come from, see `fit_stamps`. ``'sandwich'`` is right
         for photon noise under a wrong PSF too.
@@ -309,8 +311,9 @@ def _distance_from_target(tpf, plan, x, y):
 def _remedy(tpf, plan):
     """Say how to hold what the pixels do not tell."""
     x, y = tpf.target_position
-    psf = ("'prf'" if plan.is_tabulated
-           else 'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0)')
+    psf = 'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0)'
+    if plan.is_tabulated:
+        psf = "'prf'" if isinstance(plan.model, (KeplerPRF, TessPRF)) else 'psf'
     return (f"in Python, hold what is known, as in extract_light_curve(tpf, {psf}, shape='fixed', "
             f'position=({x:.1f}, {y:.1f}), background=tpf.background)')
 

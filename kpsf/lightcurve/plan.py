@@ -5,6 +5,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import astropy.units as u
 import numpy as np
 from astropy.modeling import Model
 from astropy.utils.exceptions import AstropyUserWarning
@@ -141,7 +142,8 @@ def _psf_model(psf, shape, tpf):
         return psf
     if not isinstance(psf, str) or psf != 'gaussian':
         msg = (f"psf must be 'gaussian', 'prf' or an instance of an astropy model, but it is "
-               f'{_in_words(psf)}: pass, for example, EllipticalGaussianPSF().')
+               f'{_in_words(psf)}: pass, for example, EllipticalGaussianPSF() or '
+               'KeplerPRF.from_tpf(tpf, path).')
         raise ValueError(msg) if isinstance(psf, str) else TypeError(msg)
     if shape == 'fixed':
         raise ValueError("shape='fixed' needs a PSF that has a shape, but psf='gaussian' has none "
@@ -201,6 +203,9 @@ def _known_position(position, names, n_cadences):
                          f'{position!r}: pass one of these.') from None
     held = {}
     for name, label, values in zip(names, 'xy', (x, y), strict=True):
+        if getattr(values, 'unit', None) == u.pix:
+            # A column of another light curve.
+            values = values.value
         values = _plain_numbers(values, f'The known position {label}', 'stamp pixels')
         if values.shape not in ((), (n_cadences,)):
             raise ValueError(f'The known position {label} must be a number or one per cadence, '

@@ -6,7 +6,7 @@ import numpy as np
 from astropy.modeling import Fittable2DModel, Parameter
 from astropy.units import Quantity
 
-from .._kernels.tabulated import SplineTable, normalize_phases, phase_sums
+from .._kernels.spline import RAMP, SplineTable, normalize_phases, phase_sums
 from .._validation import as_float_array, require_choice, require_finite
 from .units import common_unit, coordinate_units, plain_offsets
 
@@ -82,9 +82,12 @@ class TabulatedPRF(Fittable2DModel):
         u = \frac{\Delta x \cos\theta + \Delta y \sin\theta}{s_x}, \quad
         v = \frac{\Delta y \cos\theta - \Delta x \sin\theta}{s_y}
 
-    The support ends half a sample beyond the first and the last sample: N
-    samples of 1/n pixel cover N/n pixels, and every star has as many pixels.
-    Scaled or rotated, the pixels sum to 1 on average only.
+    The image ends half a sample beyond the first and the last sample: N
+    samples of 1/n pixel cover N/n pixels. There it fades to zero between an
+    eighth of a pixel within and as much beyond, so that a star that drifts
+    leaves no step where a pixel enters or leaves; what one loses, the pixel at
+    the opposite edge gains. Beyond, the model is exactly zero. Scaled or
+    rotated, the pixels sum to 1 on average only.
 
     Copies share the image and its spline, which are never changed.
 
@@ -154,8 +157,10 @@ class TabulatedPRF(Fittable2DModel):
 
         Notes
         -----
-        photutils takes a pixel for 0 beyond the first or last sample, this
-        model beyond half a sample more.
+        photutils' image ends at the first and the last sample, this one fades
+        to zero there, and the splines differ next to these: both have the
+        same values some samples further in. It does not extrapolate:
+        a fill value of None becomes 0.
         """
         from photutils.psf import ImagePSF
         if not isinstance(psf, ImagePSF):
@@ -177,7 +182,8 @@ class TabulatedPRF(Fittable2DModel):
         Returns
         -------
         `~photutils.psf.ImagePSF`
-            With the normalised image, so that ``flux`` means the same.
+            With the normalised image, so that ``flux`` means the same. Its
+            values differ at the edge of the image, see `from_image_psf`.
 
         Raises
         ------
@@ -254,13 +260,14 @@ class TabulatedPRF(Fittable2DModel):
     @property
     def is_upright(self):
         """Whether the image is neither scaled nor rotated."""
-        return (self.x_scale.value, self.y_scale.value, self.theta.value) == (1.0, 1.0, 0.0)
+        return bool(np.all(self.x_scale.value == 1.0) and np.all(self.y_scale.value == 1.0)
+                    and np.all(self.theta.value == 0.0))
 
     @property
     def bounding_box(self):
         """Rectangle around the support, scaled and rotated."""
         corners_x, corners_y = np.meshgrid(*(
-            np.array([-0.5 - origin, size - 0.5 - origin]) / steps * scale
+            (np.array([-0.5 - origin, size - 0.5 - origin]) / steps + (-RAMP, RAMP)) * scale
             for origin, size, steps, scale in zip(
                 self.origin, self.shape[::-1], self._table.steps,
                 (self.x_scale.value, self.y_scale.value))))
@@ -292,7 +299,8 @@ class TabulatedPRF(Fittable2DModel):
         profile = self._table.evaluate(u, v)[0]
         result = flux * (profile / _area(x_scale, y_scale))
         if self._fill_value:
-            outside = ~np.logical_and(*self._table.is_inside(*self._table.samples(u, v)))
+            along_x, along_y = self._table.samples(u, v)
+            outside = (self._table.fade(along_x, 0) == 0) | (self._table.fade(along_y, 1) == 0)
             fill = Quantity(self._fill_value, getattr(result, 'unit', None))
             result = np.where(outside, fill, result)
         return result
@@ -338,10 +346,13 @@ class TabulatedPRF(Fittable2DModel):
 def _turned(dx, dy, x_scale, y_scale, theta):
     """Return offsets along the axes of the image, in its own pixels, and the angle's cos, sin."""
     if np.ndim(theta) == 0 and theta == 0.0:
-        return *np.broadcast_arrays(dx / x_scale, dy / y_scale), 1.0, 0.0
-    cosine, sine = np.cos(theta), np.sin(theta)
-    u, v = np.broadcast_arrays((cosine * dx + sine * dy) / x_scale,
-                               (cosine * dy - sine * dx) / y_scale)
+        cosine, sine, along, across = 1.0, 0.0, dx, dy
+    else:
+        cosine, sine = np.cos(theta), np.sin(theta)
+        along, across = cosine * dx + sine * dy, cosine * dy - sine * dx
+    # A fitter may try a scale of zero; the value is NaN then.
+    with np.errstate(divide='ignore', invalid='ignore'):
+        u, v = np.broadcast_arrays(along / x_scale, across / y_scale)
     return u, v, cosine, sine
 
 
@@ -356,6 +367,10 @@ def _check_image(data):
         msg = (f'The image of a PRF must be plain numbers, but it has the unit {data.unit}: pass '
                'its values, and the unit with flux.')
         raise TypeError(msg)
+    if np.iscomplexobj(data):
+        msg = ('The image of a PRF must be an array of real numbers, but they are complex: pass '
+               'the part that is meant.')
+        raise TypeError(msg)
     data = as_float_array(data, 'The image of a PRF')
     if data.ndim != 2 or min(data.shape) < 2:
         msg = ('The image of a PRF must have the shape (ny, nx) of at least (2, 2), but it is '
@@ -367,8 +382,11 @@ def _check_image(data):
 
 def _samples_per_pixel(spacing):
     """Return the whole numbers of samples in a pixel along x and y."""
-    pair = np.broadcast_to(as_float_array(spacing, 'spacing'), (2,)) \
-        if np.shape(spacing) in ((), (2,)) else np.zeros(2)
+    if hasattr(spacing, 'unit') or np.asarray(spacing).dtype.kind not in 'iuf':
+        msg = (f'spacing must be plain numbers in pixels, but it is {spacing!r}: pass for example '
+               '0.25 for four samples per pixel.')
+        raise TypeError(msg)
+    pair = np.broadcast_to(spacing, (2,)) if np.shape(spacing) in ((), (2,)) else np.zeros(2)
     with np.errstate(divide='ignore', invalid='ignore'):
         samples = 1.0 / pair
         steps = np.round(samples)
@@ -376,7 +394,7 @@ def _samples_per_pixel(spacing):
     if not whole.all():
         msg = ('spacing must be the size of a sample in pixels, or a pair (x, y), that fits a '
                f'whole number of times in 1, but it is {spacing!r}: resample the image, or pass '
-               'for example 0.02 for 50 samples per pixel.')
+               'the inverse of the oversampling, for example 0.25 for 4 samples per pixel.')
         raise ValueError(msg)
     return tuple(steps.astype(int).tolist())
 

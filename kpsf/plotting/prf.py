@@ -64,7 +64,8 @@ def plot_prf(prf, axes=None):
     """
     if not isinstance(prf, TabulatedPRF):
         msg = (f'plot_prf needs a TabulatedPRF, KeplerPRF or TessPRF, but found '
-               f'{type(prf).__name__}: sample other models with TabulatedPRF first.')
+               f'{type(prf).__name__}: make one of an ImagePSF with from_image_psf, or '
+               'of samples of another model with TabulatedPRF.')
         raise TypeError(msg)
     calibration = getattr(prf, 'calibration', None)
     n_panels = 1 if calibration is None else 2
@@ -276,4 +277,5 @@ def _titles(calibration, prf):
     if prf is calibration:
         return titles
     weights = calibration.weights(prf.column, prf.row, prf.interpolate)
-    return [f'{title}\nweight {weight:.2f}' for title, weight in zip(titles, weights)]
+    return [f'{title}\nweight {weight:.2f}' if weight > 0 else title
+            for title, weight in zip(titles, weights)]

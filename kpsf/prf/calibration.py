@@ -11,6 +11,7 @@ import numpy as np
 
 from .._files import DAMAGE, damaged, header_value, open_fits
 from .._validation import require_choice
+from .channels import channel_to_module_output, module_output_to_channel
 from .weights import (
     barycentric_weights,
     bilinear_weights,
@@ -21,7 +22,7 @@ from .weights import (
     nearest_weights,
 )
 
-__all__ = ['PRFCalibration', 'detector_name', 'read_kepler_prf', 'read_tess_prf']
+__all__ = ['PRFCalibration', 'detector_name', 'join_tess_prf', 'read_kepler_prf', 'read_tess_prf']
 
 # The first of each is the default.
 INTERPOLATIONS = {
@@ -40,7 +41,8 @@ KEPLER_NAME = re.compile(r'kplr(\d\d)\.(\d)_')
 # TESS: the set for sectors 4 and later says so, that for sectors 1 to 3 has only its date.
 VERSION_FROM_SECTOR_4 = 'UPDATED_2.0'
 DATE_FROM_SECTOR_1 = '30-Jan-2019'
-FIRST_SECTORS = {'tess2018': 1, 'tess2019': 4}
+DATE_FROM_SECTOR_4 = '01-May-2019'
+FIRST_SECTOR_BY_NAME = {'tess2018': 1, 'tess2019': 4}
 
 
 class _Image(NamedTuple):
@@ -132,8 +134,11 @@ class PRFCalibration:
         Parameters
         ----------
         column, row : float
-            Detector position; outside of the calibrated positions the
-            nearest place between them counts.
+            Detector position. Outside of the box of the calibrated positions
+            the nearest place in it counts, however far that is: it is the
+            models that refuse positions off the detector. By
+            'inverse-distance' the distances are those from the position
+            itself.
         interpolate : str, optional
             One of ``interpolations``.
 
@@ -160,8 +165,7 @@ class PRFCalibration:
         Parameters
         ----------
         column, row : float
-            Detector position; outside of the calibrated positions the
-            nearest place between them counts.
+            Detector position, as of `weights`.
         interpolate : str, optional
             One of ``interpolations``.
 
@@ -205,7 +209,7 @@ def detector_name(detector):
 def read_kepler_prf(path, name=None):
     """Read a Kepler PRF calibration file.
 
-    Positions, sampling and the place of the star among the samples are taken
+    Positions, sampling and the star's position among the samples are taken
     from the header of every extension.
 
     Parameters
@@ -259,9 +263,11 @@ def read_kepler_prf(path, name=None):
         images = [_read_image(hdu, f'extension {number} of {name}', name)
                   for number, hdu in enumerate(extensions, start=1)]
         detector = _kepler_detector(hdulist[0].header, name)
-    _require_one_layout(images, [f'extension {number} of {name}' for number in range(1, 6)])
+    _require_one_layout([(image.data.shape, image.spacing, image.origin) for image in images],
+                        [f'extension {number} of {name}' for number in range(1, 6)])
     columns, rows, centre_from = _kepler_positions(images, name)
-    return _calibration('Kepler', images, columns, rows, detector, (name,), centre_from)
+    return _calibration('Kepler', np.array([image.data for image in images]), columns, rows,
+                        images[0], detector, (name,), centre_from)
 
 
 def read_tess_prf(paths, names=None):
@@ -306,98 +312,121 @@ def read_tess_prf(paths, names=None):
         msg = (f'names must have one entry for each of the {len(paths)} files, but has '
                f'{len(names)}: pass as many names as paths.')
         raise ValueError(msg)
-    images, detectors = zip(*(_read_tess_file(path, name) for path, name in zip(paths, names)))
-    _require_one_layout(images, names)
-    for name, detector in zip(names, detectors):
-        if detector != detectors[0]:
+    return join_tess_prf([_read_tess_file(path, name) for path, name in zip(paths, names)])
+
+
+def join_tess_prf(parts):
+    """Join calibrations of some positions on a TESS CCD.
+
+    Parameters
+    ----------
+    parts : list of PRFCalibration
+        At least one, as `read_tess_prf` reads them.
+
+    Returns
+    -------
+    PRFCalibration
+        All of the positions.
+
+    Raises
+    ------
+    ValueError
+        If they do not belong together.
+    """
+    names = tuple(name for part in parts for name in part.names)
+    _require_one_layout([(part.images.shape[1:], part.spacing, part.origin) for part in parts],
+                        [part.names[0] for part in parts])
+    detector = parts[0].detector
+    for part in parts:
+        if part.detector != detector:
             msg = ('The PRF files of TESS must belong to one camera, CCD and range of sectors, '
-                   f'but {names[0]} is of {detector_name(detectors[0])} and {name} of '
-                   f'{detector_name(detector)}: pass only files of one of them.')
+                   f'but {names[0]} is of {detector_name(detector)} and {part.names[0]} of '
+                   f'{detector_name(part.detector)}: pass only files of one of them.')
             raise ValueError(msg)
-    columns, rows = np.array([image.position for image in images]).T
+    images, columns, rows = (np.concatenate([getattr(part, name) for part in parts])
+                             for name in ('images', 'columns', 'rows'))
     _require_grid(columns, rows, names)
-    return _calibration('TESS', images, columns, rows, detectors[0], names, None)
+    return _calibration('TESS', images, columns, rows, parts[0], detector, names)
 
 
-def _calibration(mission, images, columns, rows, detector, names, centre_from):
-    """Return the calibration with arrays that nobody can change."""
-    arrays = [np.array([image.data for image in images]), columns, rows]
+def _calibration(mission, images, columns, rows, layout, detector, names, centre_from=None):
+    """Return the calibration with arrays that nobody can change; ``layout`` has the sampling."""
+    arrays = [images, columns, rows]
     for array in arrays:
         array.flags.writeable = False
-    return PRFCalibration(mission, *arrays, images[0].spacing, images[0].origin, detector, names,
+    return PRFCalibration(mission, *arrays, layout.spacing, layout.origin, detector, names,
                           centre_from)
 
 
-def _read_image(hdu, place, name):
-    """Return the image in an HDU; ``place`` says in errors where that is."""
-    keywords = _require_keywords(hdu.header, WCS_KEYWORDS, float, place)
+def _read_image(hdu, source, name):
+    """Return the image in an HDU; ``source`` says in errors where that is."""
+    keywords = _require_keywords(hdu.header, WCS_KEYWORDS, float, source)
     try:
         data = None if hdu.data is None else np.array(hdu.data, dtype=float)
     except DAMAGE as error:
         raise damaged(name, error) from error
-    _require_image(data, place)
+    _require_image(data, source)
     origin = keywords['CRPIX1P'] - 1.0, keywords['CRPIX2P'] - 1.0
-    if not all(0 <= place_of_star <= size - 1
-               for place_of_star, size in zip(origin, data.shape[::-1])):
-        msg = (f'The star must be in the image, but CRPIX1P and CRPIX2P in {place} are '
+    if not all(0 <= position <= size - 1
+               for position, size in zip(origin, data.shape[::-1])):
+        msg = (f'The star must be in the image, but CRPIX1P and CRPIX2P in {source} are '
                f'{keywords["CRPIX1P"]:g} and {keywords["CRPIX2P"]:g}, and the image has '
                f'{data.shape[1]} x {data.shape[0]} samples: download the file again.')
         raise ValueError(msg)
     return _Image(data, origin, (keywords['CRVAL1P'], keywords['CRVAL2P']),
-                  _spacing(keywords, place))
+                  _spacing(keywords, source))
 
 
-def _require_keywords(header, keys, kind, place):
+def _require_keywords(header, keys, kind, source):
     """Return header values by their keywords; raise if some have none."""
     values = {key: header_value(header, key, kind) for key in keys}
     missing = [key for key, value in values.items() if value is None]
     if missing:
-        msg = (f'A PRF file needs the keywords {", ".join(keys)}, but {place} lacks '
+        msg = (f'A PRF file needs the keywords {", ".join(keys)}, but {source} lacks '
                f'{", ".join(missing)}: pass the file as it was published.')
         raise ValueError(msg)
     return values
 
 
-def _require_image(data, place):
+def _require_image(data, source):
     """Raise unless an array is a finite image with flux."""
     if data is None or data.ndim != 2:
         found = 'no data' if data is None else f'{data.ndim} axes'
-        msg = (f'A PRF needs an image with two axes, but {place} has {found}: pass the file as '
+        msg = (f'A PRF needs an image with two axes, but {source} has {found}: pass the file as '
                'it was published.')
         raise ValueError(msg)
     n_bad = data.size - np.count_nonzero(np.isfinite(data))
     if n_bad:
-        msg = (f'A PRF image must be finite, but {n_bad} of {data.size} values in {place} are '
+        msg = (f'A PRF image must be finite, but {n_bad} of {data.size} values in {source} are '
                'NaN or infinite: pass the file as it was published.')
         raise ValueError(msg)
     if not data.sum() > 0:
-        msg = (f'A PRF image needs a sum > 0, but that of {place} is {data.sum():g}: pass the '
+        msg = (f'A PRF image needs a sum > 0, but that of {source} is {data.sum():g}: pass the '
                'file as it was published.')
         raise ValueError(msg)
 
 
-def _spacing(keywords, place):
+def _spacing(keywords, source):
     """Return the distance between samples, of which a whole number make a pixel."""
     spacing, other = keywords['CDELT1P'], keywords['CDELT2P']
     n_samples = round(1.0 / spacing) if spacing > 0 else 0
     if n_samples < 1 or any(abs(value * n_samples - 1.0) > SPACING_TOLERANCE
                             for value in (spacing, other)):
         msg = (f'The samples of a PRF must divide a pixel evenly, but CDELT1P and CDELT2P in '
-               f'{place} are {spacing:g} and {other:g}: pass a file with the same whole number '
+               f'{source} are {spacing:g} and {other:g}: pass a file with the same whole number '
                'of samples per pixel along both axes.')
         raise ValueError(msg)
     # Published as 0.111111111111111.
     return 1.0 / n_samples
 
 
-def _require_one_layout(images, places):
-    """Raise unless all images have one shape, spacing and place of the star."""
-    layouts = [(image.data.shape, image.spacing, image.origin) for image in images]
-    for place, layout in zip(places, layouts):
+def _require_one_layout(layouts, sources):
+    """Raise unless the shape, spacing and origin of all images are the same."""
+    for source, layout in zip(sources, layouts):
         for what, first, value in zip(('shape', 'spacing', 'origin'), layouts[0], layout):
             if value != first:
-                msg = ('The images of a PRF must have one shape, spacing and place of the star, '
-                       f'but the {what} is {first} in {places[0]} and {value} in {place}: pass '
+                msg = ('The images of a PRF must have one shape, spacing and origin, but the '
+                       f'{what} is {first} in {sources[0]} and {value} in {source}: pass '
                        'files that belong together.')
                 raise ValueError(msg)
 
@@ -421,8 +450,6 @@ def _kepler_positions(images, name):
 
 def _kepler_detector(header, name):
     """Return the identity of a Kepler channel, by the header or else by the name of the file."""
-    from .archive import channel_to_module_output, module_output_to_channel
-
     channel, module, output = (header_value(header, key, int)
                                for key in ('CHANNEL', 'MODULE', 'OUTPUT'))
     named = KEPLER_NAME.search(Path(name).name)
@@ -454,7 +481,7 @@ def _tess_paths(paths):
 
 
 def _read_tess_file(path, name):
-    """Return the image in a TESS file and the identity of its detector."""
+    """Return the calibration of the one position that a TESS file is of."""
     with open_fits(path, 'A TESS PRF file') as hdulist:
         header = hdulist[0].header
         kind = header_value(header, 'DATATYPE', str)
@@ -466,8 +493,11 @@ def _read_tess_file(path, name):
             raise ValueError(msg)
         image = _read_image(hdulist[0], name, name)
         keywords = _require_keywords(header, ['CAM', 'CCD'], int, name)
-    return image, {'camera': keywords['CAM'], 'ccd': keywords['CCD'],
-                   'first_sector': _first_sector(header, name)}
+    detector = {'camera': keywords['CAM'], 'ccd': keywords['CCD'],
+                'first_sector': _first_sector(header, name)}
+    column, row = image.position
+    return _calibration('TESS', image.data[np.newaxis], np.array([column]), np.array([row]), image,
+                        detector, (name,))
 
 
 def _first_sector(header, name):
@@ -476,7 +506,7 @@ def _first_sector(header, name):
         return 4
     if header_value(header, 'DATE', str) == DATE_FROM_SECTOR_1:
         return 1
-    return FIRST_SECTORS.get(Path(name).name[:8])
+    return FIRST_SECTOR_BY_NAME.get(Path(name).name[:8])
 
 
 def _require_grid(columns, rows, names):

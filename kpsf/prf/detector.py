@@ -1,13 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Which detector: whether a PRF, pixels and a position belong together."""
+"""Which detector: whether a PRF, pixels and a place belong together."""
 
+import numbers
 import warnings
 
+import astropy.units as u
+import numpy as np
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .calibration import PRFCalibration, detector_name
+from .channels import first_sector_of
 
-__all__ = ['require_calibration', 'require_mission', 'require_on_detector',
+__all__ = ['find_place', 'require_calibration', 'require_mission', 'require_on_detector',
            'require_same_detector', 'warn_if_far']
 
 MISSIONS_OF = {'Kepler': ('Kepler', 'K2'), 'TESS': ('TESS',)}
@@ -54,10 +58,8 @@ def _detector_of(tpf):
     if tpf.mission != 'TESS':
         return {name: tpf.meta.get(name) for name in ('channel', 'module', 'output')}
     sector = tpf.meta.get('sector')
-    # There is a set of files for sectors 1 to 3, and one for all later ones.
-    first_sector = None if sector is None else 1 if sector < 4 else 4
     return {'camera': tpf.meta.get('camera'), 'ccd': tpf.meta.get('ccd'),
-            'first_sector': first_sector}
+            'first_sector': None if sector is None else first_sector_of(sector)}
 
 
 def require_mission(mission, tpf):
@@ -82,8 +84,28 @@ def require_calibration(calibration, mission):
 
 
 def require_on_detector(mission, column, row):
-    """Return column and row as floats; raise if they are not on the detector."""
-    column, row = float(column), float(row)
+    """Return column and row as floats; raise if they are not on the detector.
+
+    Parameters
+    ----------
+    mission : {'Kepler', 'TESS'}
+        Mission.
+    column, row : float or `~astropy.units.Quantity`
+        Place on the detector, quantities in pixels.
+
+    Returns
+    -------
+    column, row : float
+        The same as plain numbers.
+
+    Raises
+    ------
+    TypeError
+        If one is no number, or in another unit.
+    ValueError
+        If they are not on the detector.
+    """
+    column, row = _in_pixels(column, 'column'), _in_pixels(row, 'row')
     left, right, bottom, top = DETECTORS[mission]
     if not (left - 0.5 <= column <= right + 0.5 and bottom - 0.5 <= row <= top + 0.5):
         msg = (f'The position must be on the detector of {mission}, columns {left} to {right} and '
@@ -91,6 +113,34 @@ def require_on_detector(mission, column, row):
                'position on the detector, not in the stamp.')
         raise ValueError(msg)
     return column, row
+
+
+def _in_pixels(value, name):
+    """Return a plain number for one or for a quantity in pixels; refuse all else."""
+    if isinstance(value, u.Quantity) and value.unit == u.pix:
+        value = value.value
+    is_array = isinstance(value, np.ndarray) and not isinstance(value, u.Quantity)
+    if is_array and value.ndim == 0 and value is not np.ma.masked:
+        value = value.item()
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        msg = (f'{name} must be one number, in pixels on the detector, but it is {value!r}: pass '
+               'for example 300, or 300 * u.pix.')
+        raise TypeError(msg)
+    return float(value)
+
+
+def find_place(mission, column, row, hint=''):
+    """Return a place on the detector as `require_on_detector`, None if none is given.
+
+    ``hint`` says in the error what else the caller may have meant.
+    """
+    if column is None and row is None:
+        return None
+    if column is None or row is None:
+        msg = (f'column and row must be given together, but they are {column!r} and {row!r}: pass '
+               f'both or neither{hint}.')
+        raise ValueError(msg)
+    return require_on_detector(mission, column, row)
 
 
 def warn_if_far(calibration, column, row):

@@ -3,17 +3,42 @@
 
 import urllib.error
 import warnings
+from contextlib import contextmanager
+from contextvars import ContextVar
 from http.client import HTTPException
 from pathlib import Path
+from typing import NamedTuple
 
 from astropy.utils import data
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._configuration import conf
+from .calibration import PRFCalibration
 
-__all__ = ['ArchiveError', 'download', 'find_cached', 'keep_in_cache', 'without_advice']
+__all__ = ['ArchiveError', 'FoundPRF', 'asking_once', 'download', 'find_cached', 'keep_in_cache',
+           'without_advice']
 
 NOT_FOUND = 404
+# Why archives did not answer, by their address; None where each download asks again.
+_unanswered = ContextVar('unanswered', default=None)
+
+
+class FoundPRF(NamedTuple):
+    """A PRF file that was found.
+
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    calibration : PRFCalibration
+        What is in it.
+    location : str, optional
+        Where in the archive it was; None for a file in a local folder.
+    """
+
+    path: Path
+    calibration: PRFCalibration
+    location: str | None = None
 
 
 class ArchiveError(OSError):
@@ -33,8 +58,10 @@ class ArchiveError(OSError):
     """
 
     def __init__(self, name, url, reason, is_unreachable):
-        super().__init__(f'{name} cannot be downloaded from {url} ({reason}): try again later, '
-                         'or see whether kpsf.conf.archive_url is right.')
+        advice = ('is there a network? If there is, see' if is_unreachable
+                  else 'try again later, or see')
+        super().__init__(f'{name} cannot be downloaded from {url} ({reason}): {advice} whether '
+                         'kpsf.conf.archive_url is right.')
         self.url = url
         self.reason = reason
         self.is_unreachable = is_unreachable
@@ -50,24 +77,40 @@ def find_cached(file):
 
     Returns
     -------
-    place : str or None
-        Where in the archive it was; None if it is not in the cache.
-    path : Path or None
-        Where it is; it was read and is good.
+    FoundPRF or None
+        A file that was read and is good.
     """
-    for place in file.places:
+    for location in file.locations:
+        # Without sources astropy looks into the cache alone, and a KeyError says that the file
+        # is not there. is_url_in_cache does not tell where it is.
         try:
-            path = Path(data.download_file(_url(place), cache=True, sources=[], pkgname='kpsf'))
+            path = Path(data.download_file(_url(location), cache=True, sources=[],
+                                           pkgname='kpsf'))
         except KeyError:
             continue
         try:
-            file.check(path)
+            # Files in the cache have lost their names.
+            calibration = file.read(path, file.name)
         except (OSError, ValueError) as error:
             msg = f'{without_advice(error)}, in the cache: {file.name} is downloaded again.'
             warnings.warn(msg, AstropyUserWarning)
         else:
-            return place, path
-    return None, None
+            return FoundPRF(path, calibration, location)
+    return None
+
+
+@contextmanager
+def asking_once():
+    """Within it, an archive that did not answer is not asked again.
+
+    Each question takes until the time limit of astropy, which is too long
+    to wait for every one of many files.
+    """
+    token = _unanswered.set({})
+    try:
+        yield
+    finally:
+        _unanswered.reset(token)
 
 
 def download(file):
@@ -80,10 +123,8 @@ def download(file):
 
     Returns
     -------
-    place : str
-        Where in the archive it was.
-    path : Path
-        Where it is, under a temporary name; it was read and is good.
+    FoundPRF
+        A file under a temporary name that was read and is good.
 
     Raises
     ------
@@ -92,8 +133,11 @@ def download(file):
     """
     if not data.conf.allow_internet:
         raise _failure(file, 'astropy.utils.data.conf.allow_internet is False', True)
-    for place in file.places:
-        url = _url(place)
+    unanswered = _unanswered.get()
+    if unanswered and conf.archive_url in unanswered:
+        raise _failure(file, f'not tried again after: {unanswered[conf.archive_url]}', True)
+    for location in file.locations:
+        url = _url(location)
         try:
             path = Path(data.download_file(url, show_progress=False, pkgname='kpsf'))
         except urllib.error.HTTPError as error:
@@ -104,19 +148,20 @@ def download(file):
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, 'reason', None) or str(error) or type(error).__name__
             # A server that answers gives a reason in words; a folder can be the archive, too.
-            is_unreachable = (isinstance(reason, OSError)
-                              and not isinstance(reason, FileNotFoundError))
+            is_unreachable = isinstance(error, TimeoutError) or (
+                isinstance(reason, OSError) and not isinstance(reason, FileNotFoundError))
+            if is_unreachable and unanswered is not None:
+                unanswered[conf.archive_url] = reason
             raise _failure(file, reason, is_unreachable) from error
         else:
-            _check_download(file, path)
-            return place, path
+            return FoundPRF(path, _read_download(file, path), location)
     raise _failure(file, refusal) from refusal
 
 
-def _check_download(file, path):
-    """Raise ArchiveError, and remove the file, unless it is what it should be."""
+def _read_download(file, path):
+    """Return what is in a file; remove it and raise ArchiveError if it is not as it should be."""
     try:
-        file.check(path)
+        return file.read(path, file.name)
     except (OSError, ValueError) as error:
         path.unlink()
         reason = without_advice(error).replace(str(path), 'what came')
@@ -141,25 +186,23 @@ def without_advice(error):
 
 def _failure(file, reason, is_unreachable=False):
     """Return the exception that tells why a file was not downloaded."""
-    return ArchiveError(file.name, _url(file.places[0]), str(reason), is_unreachable)
+    return ArchiveError(file.name, _url(file.locations[0]), str(reason), is_unreachable)
 
 
-def keep_in_cache(file, place, path):
+def keep_in_cache(file, found):
     """Move a downloaded file to the cache.
 
     Parameters
     ----------
     file : PRFFile
         The file.
-    place : str
-        Where in the archive it was.
-    path : Path
-        Where it is.
+    found : FoundPRF
+        What `download` returned.
 
     Returns
     -------
-    Path
-        Where it is in the cache.
+    FoundPRF
+        The same with the path in the cache.
 
     Raises
     ------
@@ -167,15 +210,16 @@ def keep_in_cache(file, place, path):
         If the cache cannot be written to.
     """
     try:
-        return Path(data.import_file_to_cache(_url(place), str(path), remove_original=True,
-                                              pkgname='kpsf'))
+        path = data.import_file_to_cache(_url(found.location), str(found.path),
+                                         remove_original=True, pkgname='kpsf')
     except OSError as error:
         msg = (f'{file.name} cannot be kept in the cache ({error}): run `kpsf fetch-prf '
                f'{file.arguments} --outdir DIR` and add DIR to kpsf.conf.prf_path')
         raise OSError(msg) from error
+    return found._replace(path=Path(path))
 
 
-def _url(place):
+def _url(location):
     """Return the address of a file in the archive."""
     base = conf.archive_url
     if not data.is_url(base):
@@ -183,4 +227,4 @@ def _url(place):
                f'missions, but it is {base!r}: correct it, or list local folders in '
                'kpsf.conf.prf_path.')
         raise ValueError(msg)
-    return f'{base.rstrip("/")}/{place}'
+    return f'{base.rstrip("/")}/{location}'

@@ -30,13 +30,14 @@ class FetchedFile(NamedTuple):
     is_cached: bool
 
 
-def fetch_prf(file, outdir=None, overwrite=False):
+def fetch_prf(file, *, outdir=None, overwrite=False):
     """Fetch a PRF file into the cache, or into a folder laid out like the archive.
 
     Parameters
     ----------
     file : PRFFile
-        The file.
+        The file, as `kepler_prf_file`, `tess_prf_files` or `prf_files_of`
+        describe it.
     outdir : path-like, optional
         Folder, which can be listed in ``kpsf.conf.prf_path`` afterwards. By
         default the file goes to the cache, unless it is in one of the
@@ -57,17 +58,19 @@ def fetch_prf(file, outdir=None, overwrite=False):
         If it cannot be written.
     ValueError
         If it is there, but damaged.
+
+    Examples
+    --------
+    >>> from kpsf.prf import fetch_prf, kepler_prf_file
+    >>> fetched = fetch_prf(kepler_prf_file(20), outdir='prf')  # doctest: +SKIP
     """
     if outdir is not None:
         return _fetch_into(Path(outdir).expanduser(), file, overwrite)
     if not overwrite:
-        path = find_local(file)
-        if path is not None:
-            return FetchedFile(path, is_new=False, is_cached=False)
-        path = find_cached(file)[1]
-        if path is not None:
-            return FetchedFile(path, is_new=False, is_cached=True)
-    return FetchedFile(keep_in_cache(file, *download(file)), is_new=True, is_cached=True)
+        found = find_local(file) or find_cached(file)
+        if found is not None:
+            return FetchedFile(found.path, is_new=False, is_cached=found.location is not None)
+    return FetchedFile(keep_in_cache(file, download(file)).path, is_new=True, is_cached=True)
 
 
 def _fetch_into(outdir, file, overwrite):
@@ -76,23 +79,23 @@ def _fetch_into(outdir, file, overwrite):
     if present is not None and not overwrite:
         _require_good(file, present)
         return FetchedFile(present, is_new=False, is_cached=False)
-    place, cached = (None, None) if overwrite else find_cached(file)
-    place, source = download(file) if cached is None else (place, cached)
-    target = present or outdir / place
+    cached = None if overwrite else find_cached(file)
+    source = cached or download(file)
+    target = present or outdir / source.location
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with write_whole(target, overwrite) as temporary:
-            shutil.copyfile(source, temporary)
+            shutil.copyfile(source.path, temporary)
     finally:
         if cached is None:
-            source.unlink()
+            source.path.unlink()
     return FetchedFile(target, is_new=True, is_cached=False)
 
 
 def _require_good(file, path):
     """Raise ValueError unless a file that is in the folder already is good."""
     try:
-        file.check(path)
+        file.read(path)
     except ValueError as error:
         msg = f'{without_advice(error)}: replace it with overwrite (--overwrite in a shell).'
         raise ValueError(msg) from error

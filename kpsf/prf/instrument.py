@@ -6,185 +6,18 @@ import os
 import numpy as np
 
 from .._validation import unpack_pair
-from ..models import TabulatedPRF
 from ..tpf import TargetPixels, read_tpf
-from .archive import (
-    find_prf,
-    kepler_prf_file,
-    module_output_to_channel,
-    prf_files_of,
-    tess_prf_files,
-)
-from .calibration import detector_name, read_kepler_prf, read_tess_prf
-from .detector import (
-    require_calibration,
-    require_mission,
-    require_on_detector,
-    require_same_detector,
-    warn_if_far,
-)
+from .calibration import detector_name, join_tess_prf, read_kepler_prf, read_tess_prf
+from .channels import OUTPUTS, module_output_to_channel
+from .detector import find_place, require_on_detector
+from .files import kepler_prf_file, prf_files_of, tess_prf_files
+from .model import DetectorPRF
 from .weights import find_centre
 
 __all__ = ['KeplerPRF', 'TessPRF', 'instrument_prf']
 
 
-class _DetectorPRF(TabulatedPRF):
-    """What the PRFs of Kepler and TESS have in common."""
-
-    _mission = None
-
-    def __init__(self, calibration, column, row, *, interpolate=None, normalize='phase',
-                 clip_negative=False, flux=1.0, x_0=0.0, y_0=0.0, x_scale=1.0, y_scale=1.0,
-                 theta=0.0, **kwargs):
-        require_calibration(calibration, self._mission)
-        self._calibration = calibration
-        self._column, self._row = require_on_detector(self._mission, column, row)
-        warn_if_far(calibration, self._column, self._row)
-        self._interpolate = calibration.interpolations[0] if interpolate is None else interpolate
-        self._is_forced = False
-        super().__init__(calibration.image(column, row, self._interpolate), calibration.spacing,
-                         origin=calibration.origin, normalize=normalize,
-                         clip_negative=clip_negative, flux=flux, x_0=x_0, y_0=y_0,
-                         x_scale=x_scale, y_scale=y_scale, theta=theta, **kwargs)
-
-    @classmethod
-    def from_image_psf(cls, psf, **kwargs):
-        """Not possible: an image alone does not know the detector.
-
-        Parameters
-        ----------
-        psf : `~photutils.psf.ImagePSF`
-            Model.
-        **kwargs : dict, optional
-            Options of `TabulatedPRF`.
-
-        Raises
-        ------
-        TypeError
-            Always.
-        """
-        raise TypeError(f'{cls.__name__} needs calibration files, but found a '
-                        f'{type(psf).__name__}: use TabulatedPRF.from_image_psf.')
-
-    @classmethod
-    def from_tpf(cls, tpf, path=None, force=False, **kwargs):
-        """Make the model for the target of a target pixel file.
-
-        Parameters
-        ----------
-        tpf : TargetPixels, str, path-like or what else `read_tpf` reads
-            Pixels: they tell the detector, the place on it, and where the
-            star is in the stamp.
-        path : str, path-like or list of these, optional
-            Calibration file or files. Default: those of the detector from
-            the folders in ``kpsf.conf.prf_path``, from the cache or from the
-            archive.
-        force : bool, optional
-            Whether to take files of another detector all the same.
-        **kwargs : dict, optional
-            More arguments of the model, for example ``flux``.
-
-        Returns
-        -------
-        KeplerPRF or TessPRF
-            The model, with ``x_0, y_0`` at the position that the header
-            predicts, in pixels of the stamp.
-
-        Raises
-        ------
-        ValueError
-            If the calibration belongs to another detector than the pixels,
-            the pixels do not say to which they belong, or a file is bad.
-        OSError
-            If a file cannot be opened or found.
-        """
-        tpf = tpf if isinstance(tpf, TargetPixels) else read_tpf(tpf)
-        require_mission(cls._mission, tpf)
-        x_0, y_0 = tpf.target_position
-        column, row = require_on_detector(cls._mission, tpf.column + x_0, tpf.row + y_0)
-        calibration = cls._find(prf_files_of(tpf)) if path is None else cls._read(path)
-        kwargs = {'x_0': x_0, 'y_0': y_0, **kwargs}
-        model = cls(calibration, column, row, **kwargs)
-        model._is_forced = bool(force)
-        require_same_detector(model, tpf)
-        return model
-
-    @classmethod
-    def _find(cls, files):
-        """Return the calibration in files of the archive, each a `PRFFile`."""
-        paths = [find_prf(file) for file in files]
-        # In the cache, files have lost their names.
-        names = [path if path.name.startswith(('kplr', 'tess')) else file.name
-                 for path, file in zip(paths, files)]
-        return cls._read(paths, names=names)
-
-    def at(self, column, row):
-        """Return the same model for another place on the detector.
-
-        Parameters
-        ----------
-        column, row : float
-            Detector position.
-
-        Returns
-        -------
-        KeplerPRF or TessPRF
-            A new model with the same calibration, options and parameters;
-            ``x_0, y_0`` too are as they were.
-
-        Raises
-        ------
-        ValueError
-            If the position is off the detector.
-        """
-        there = type(self)(self.calibration, column, row, interpolate=self.interpolate,
-                           normalize=self.normalize, clip_negative=self.clip_negative)
-        model = self.copy()
-        model._table, model._column, model._row = there._table, there._column, there._row
-        return model
-
-    def _options(self):
-        """Return what the PRF is made of besides its parameters, by name."""
-        options = {'detector': detector_name(self.detector), 'column': round(self.column, 3),
-                   'row': round(self.row, 3), 'interpolate': self.interpolate,
-                   'normalize': self.normalize, 'clip_negative': self.clip_negative}
-        clamped = self.calibration.clamp(self.column, self.row)
-        if clamped != (self.column, self.row):
-            options['clamped_to'] = clamped
-        return options | ({'is_forced': True} if self.is_forced else {})
-
-    @property
-    def calibration(self):
-        """Images and positions, as `PRFCalibration`."""
-        return self._calibration
-
-    @property
-    def column(self):
-        """Detector column for which the PRF is."""
-        return self._column
-
-    @property
-    def row(self):
-        """Detector row for which the PRF is."""
-        return self._row
-
-    @property
-    def interpolate(self):
-        """How the PRF was interpolated between the calibrated positions."""
-        return self._interpolate
-
-    @property
-    def detector(self):
-        """Identity of the detector, a dict."""
-        return dict(self.calibration.detector)
-
-    @property
-    def is_forced(self):
-        """Whether the PRF may be used for pixels of another detector."""
-        return self._is_forced
-
-
-class KeplerPRF(_DetectorPRF):
+class KeplerPRF(DetectorPRF):
     """PRF of Kepler and K2 at a place on a channel.
 
     The calibration has images at the four corners and at the centre of the
@@ -197,7 +30,7 @@ class KeplerPRF(_DetectorPRF):
     calibration : PRFCalibration
         What `kpsf.prf.read_kepler_prf` returns. `from_file`, `from_tpf` and
         `from_archive` read it for you.
-    column, row : float
+    column, row : float or `~astropy.units.Quantity`
         Place on the detector, columns 0 to 1131 and rows 0 to 1069 as in
         target pixel files. It sets the shape alone, not the position.
     interpolate : {'barycentric', 'nearest', 'inverse-distance'}, optional
@@ -228,6 +61,7 @@ class KeplerPRF(_DetectorPRF):
 
     See Also
     --------
+    DetectorPRF : `~DetectorPRF.from_tpf`, `~DetectorPRF.at` and the attributes.
     TessPRF : The same for TESS.
     TabulatedPRF : The same for any image.
 
@@ -262,8 +96,9 @@ class KeplerPRF(_DetectorPRF):
         ----------
         path : str or path-like
             File of a channel, for example ``kplr07.4_2011265_prf.fits``.
-        column, row : float, optional
-            Place on the detector; by default the centre of the channel.
+        column, row : float or `~astropy.units.Quantity`, optional
+            Place on the detector, both or neither; by default the centre of
+            the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -279,7 +114,8 @@ class KeplerPRF(_DetectorPRF):
         OSError
             If the file cannot be opened.
         """
-        return cls._at_position(cls._read(path), column, row, kwargs)
+        place = find_place(cls._mission, column, row)
+        return cls._at_place(read_kepler_prf(path), place, kwargs)
 
     @classmethod
     def from_files(cls, paths, column=None, row=None, **kwargs):
@@ -291,8 +127,9 @@ class KeplerPRF(_DetectorPRF):
         ----------
         paths : list of str or path-like
             One file.
-        column, row : float, optional
-            Place on the detector; by default the centre of the channel.
+        column, row : float or `~astropy.units.Quantity`, optional
+            Place on the detector, both or neither; by default the centre of
+            the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -309,7 +146,7 @@ class KeplerPRF(_DetectorPRF):
         OSError
             If the file cannot be opened.
         """
-        return cls.from_file(paths, column, row, **kwargs)
+        return cls.from_file(_only_one(paths), column, row, **kwargs)
 
     @classmethod
     def from_archive(cls, detector, column=None, row=None, **kwargs):
@@ -322,8 +159,9 @@ class KeplerPRF(_DetectorPRF):
         ----------
         detector : int or tuple of int
             Channel, 1 to 84, or ``(module, output)``.
-        column, row : float, optional
-            Place on the detector; by default the centre of the channel.
+        column, row : float or `~astropy.units.Quantity`, optional
+            Place on the detector, both or neither; by default the centre of
+            the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -344,33 +182,48 @@ class KeplerPRF(_DetectorPRF):
         >>> from kpsf import KeplerPRF
         >>> prf = KeplerPRF.from_archive((7, 4), 300, 700)  # doctest: +SKIP
         """
+        is_pair = np.ndim(detector) > 0
+        hint = ''
+        if not is_pair and isinstance(column, int) and column in OUTPUTS:
+            hint = f', or pass ({detector}, {column}) for this module and output'
+        place = find_place(cls._mission, column, row, hint)
         channel = detector
-        if np.ndim(detector):
+        if is_pair:
             channel = module_output_to_channel(*unpack_pair(detector, 'Module and output'))
-        return cls._at_position(cls._find([kepler_prf_file(channel)]), column, row, kwargs)
+        return cls._at_place(cls._find([kepler_prf_file(channel)]), place, kwargs)
 
     @classmethod
-    def _at_position(cls, calibration, column, row, kwargs):
-        """Return the model at a position, None standing for that of the centre."""
-        centre = find_centre(calibration.columns, calibration.rows)
-        column = calibration.columns[centre] if column is None else column
-        row = calibration.rows[centre] if row is None else row
-        return cls(calibration, column, row, **kwargs)
+    def _at_place(cls, calibration, place, kwargs):
+        """Return the model at a place, None standing for that of the centre."""
+        if place is None:
+            centre = find_centre(calibration.columns, calibration.rows)
+            place = calibration.columns[centre], calibration.rows[centre]
+        return cls(calibration, *place, **kwargs)
 
     @staticmethod
-    def _read(paths, names=(None,)):
+    def _join(calibrations):
+        """Return the calibration that is in the file of a channel."""
+        return calibrations[0]
+
+    @staticmethod
+    def _read(paths):
         """Return the calibration in a file, or in a list of one."""
-        if not isinstance(paths, (str, os.PathLike)):
-            paths = list(paths)
-            if len(paths) != 1:
-                msg = ('KeplerPRF needs one calibration file, that of the channel, but found '
-                       f'{len(paths)}: pass one of them.')
-                raise ValueError(msg)
-            paths = paths[0]
-        return read_kepler_prf(paths, name=names[0])
+        return read_kepler_prf(_only_one(paths))
+
+    @classmethod
+    def _read_folder(cls, folder, tpf):
+        """Return the calibration for pixels from a folder."""
+        file, = prf_files_of(tpf)
+        path = file.find_in(folder)
+        if path is None:
+            msg = (f'The PRF of {detector_name(file.detector)} needs {file.name}, but it is '
+                   f'neither in the folder {folder} nor where the archive has it below: pass the '
+                   'file, or another folder.')
+            raise FileNotFoundError(msg)
+        return read_kepler_prf(path)
 
 
-class TessPRF(_DetectorPRF):
+class TessPRF(DetectorPRF):
     """PRF of TESS at a place on a CCD.
 
     The calibration has images on a grid of 5 x 5 positions, a file each.
@@ -383,7 +236,7 @@ class TessPRF(_DetectorPRF):
     calibration : PRFCalibration
         What `kpsf.prf.read_tess_prf` returns. `from_files`, `from_tpf` and
         `from_archive` read it for you.
-    column, row : float
+    column, row : float or `~astropy.units.Quantity`
         Place on the detector, columns 1 to 2136 and rows 1 to 2078 as in
         target pixel files, the leading 44 virtual columns counted. It sets
         the shape alone, not the position.
@@ -415,6 +268,7 @@ class TessPRF(_DetectorPRF):
 
     See Also
     --------
+    DetectorPRF : `~DetectorPRF.from_tpf`, `~DetectorPRF.at` and the attributes.
     KeplerPRF : The same for Kepler.
     TabulatedPRF : The same for any image.
 
@@ -442,8 +296,9 @@ class TessPRF(_DetectorPRF):
         ----------
         path : str or path-like
             File of one position.
-        column, row : float, optional
-            Place on the detector; by default that of the file.
+        column, row : float or `~astropy.units.Quantity`, optional
+            Place on the detector, both or neither; by default that of the
+            file.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -459,10 +314,10 @@ class TessPRF(_DetectorPRF):
         OSError
             If the file cannot be opened.
         """
+        place = find_place(cls._mission, column, row)
         calibration = read_tess_prf([path])
-        column = calibration.columns[0] if column is None else column
-        row = calibration.rows[0] if row is None else row
-        return cls(calibration, column, row, **kwargs)
+        place = (calibration.columns[0], calibration.rows[0]) if place is None else place
+        return cls(calibration, *place, **kwargs)
 
     @classmethod
     def from_files(cls, paths, column, row, **kwargs):
@@ -474,7 +329,7 @@ class TessPRF(_DetectorPRF):
             Files of one CCD and range of sectors, in any order: all 25, or
             any full rectangle of positions such as the four around the
             place. A folder stands for all PRF files in it.
-        column, row : float
+        column, row : float or `~astropy.units.Quantity`
             Place on the detector.
         **kwargs : dict, optional
             More arguments of the model.
@@ -505,7 +360,7 @@ class TessPRF(_DetectorPRF):
         ----------
         detector : tuple of int
             Camera, CCD and sector.
-        column, row : float
+        column, row : float or `~astropy.units.Quantity`
             Place on the detector.
         **kwargs : dict, optional
             More arguments of the model.
@@ -536,9 +391,40 @@ class TessPRF(_DetectorPRF):
         return cls(calibration, column, row, **kwargs)
 
     @staticmethod
-    def _read(paths, names=None):
+    def _join(calibrations):
+        """Return the calibration of all positions."""
+        return join_tess_prf(calibrations)
+
+    @staticmethod
+    def _read(paths):
         """Return the calibration in a list of files, in one file or in a folder."""
-        return read_tess_prf(paths, names=names)
+        return read_tess_prf(paths)
+
+    @classmethod
+    def _read_folder(cls, folder, tpf):
+        """Return the calibration for pixels from a folder, of the whole CCD if it has that."""
+        for whole in (True, False):
+            try:
+                files = prf_files_of(tpf, whole=whole)
+            except ValueError:
+                # The pixels do not tell the detector; the files of the folder will do.
+                break
+            paths = [file.find_in(folder) for file in files]
+            if None not in paths:
+                return cls._read(paths)
+        return cls._read(folder)
+
+
+def _only_one(paths):
+    """Return a path, or the one in a list."""
+    if isinstance(paths, (str, os.PathLike)):
+        return paths
+    paths = list(paths)
+    if len(paths) != 1:
+        msg = ('KeplerPRF needs one calibration file, that of the channel, but found '
+               f'{len(paths)}: pass one of them.')
+        raise ValueError(msg)
+    return paths[0]
 
 
 def instrument_prf(tpf, **kwargs):

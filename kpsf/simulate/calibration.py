@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Simulated PRF calibration files of Kepler and TESS, whose PRF is known."""
 
-import re
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -12,7 +11,9 @@ from astropy.modeling import Model
 from .._files import write_whole
 from .._validation import require_finite, require_positive_integer
 from ..models import EllipticalGaussianPRF, position_names, total_flux_name
-from ..prf.archive import channel_to_module_output, tess_prf_names
+from ..prf.calibration import DATE_FROM_SECTOR_1, DATE_FROM_SECTOR_4, VERSION_FROM_SECTOR_4
+from ..prf.channels import FIRST_SECTORS, channel_to_module_output
+from ..prf.files import tess_prf_files
 
 __all__ = ['simulate_kepler_prf', 'simulate_tess_prf']
 
@@ -24,7 +25,6 @@ TESS_CENTRE = (1068.5, 1024.5)
 TESS_SAMPLES, TESS_PIXELS = 9, 13
 # Width of the optics in the middle of the detector, in pixels.
 STDDEV = {'Kepler': 0.60, 'TESS': 0.75}
-POSITION = re.compile(r'-row(\d+)-col(\d+)')
 
 
 def simulate_kepler_prf(path, psf=None, *, channel=20, n_pixels=11, oversampling=50,
@@ -151,15 +151,14 @@ def simulate_tess_prf(folder, psf=None, *, camera=4, ccd=1, sector=1, overwrite=
     >>> print(len(paths), paths[0].name)
     25 tess2018243163601-prf-4-1-row0001-col0045.fits
     """
-    names = [Path(name).name for name in tess_prf_names(camera, ccd, sector)]
+    described = tess_prf_files(camera, ccd, sector)
     function = _model_by_position(psf, TESS_CENTRE, STDDEV['TESS'])
     folder = Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
     files = {}
-    for name in names:
-        row, column = (float(number) for number in POSITION.search(name).groups())
-        model = function(column, row)
-        files[folder / name] = _tess_file(model, camera, ccd, sector, column, row)
+    for file in described:
+        position = tuple(map(float, file.position))
+        files[folder / file.name] = _tess_file(function(*position), file.detector, position)
     # All files or none.
     with ExitStack() as stack:
         temporary = [stack.enter_context(write_whole(path, overwrite)) for path in files]
@@ -168,22 +167,24 @@ def simulate_tess_prf(folder, psf=None, *, camera=4, ccd=1, sector=1, overwrite=
     return list(files)
 
 
-def _tess_file(model, camera, ccd, sector, column, row):
+def _tess_file(model, detector, position):
     """Return the HDUs of one file: the PRF, and uncertainties of zero."""
     n_samples = TESS_PIXELS * TESS_SAMPLES
     reference = (n_samples + 1) // 2
     image = _sample(model, n_samples, reference, TESS_SAMPLES)
     hdulist = fits.HDUList([fits.PrimaryHDU(image), fits.ImageHDU(np.zeros_like(image))])
-    is_first_set = sector < 4
+    is_first_set = detector['first_sector'] == FIRST_SECTORS[0]
+    column, row = position
     for hdu, kind in zip(hdulist, ('PRF', 'Uncertainties')):
         hdu.header.update({'ORIGIN': 'kpsf', 'SIMDATA': True,
-                           'DATE': '30-Jan-2019' if is_first_set else '01-May-2019',
+                           'DATE': DATE_FROM_SECTOR_1 if is_first_set else DATE_FROM_SECTOR_4,
                            'DATATYPE': kind, 'TELESCOP': 'TESS'})
         if not is_first_set and kind == 'PRF':
-            hdu.header['VERSION'] = 'UPDATED_2.0'
-        hdu.header.update({'CAM': float(camera), 'CCD': float(ccd), 'CCD_RREF': row,
-                           'CCD_CREF': column, 'NSAMP': float(TESS_SAMPLES), 'PRF_RES': 2.35})
-        hdu.header.update(_wcs_keywords(reference, (column, row), 0.111111111111111, 2.0))
+            hdu.header['VERSION'] = VERSION_FROM_SECTOR_4
+        hdu.header.update({'CAM': float(detector['camera']), 'CCD': float(detector['ccd']),
+                           'CCD_RREF': row, 'CCD_CREF': column, 'NSAMP': float(TESS_SAMPLES),
+                           'PRF_RES': 2.35})
+        hdu.header.update(_wcs_keywords(reference, position, 0.111111111111111, 2.0))
     return hdulist
 
 

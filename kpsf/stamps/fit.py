@@ -126,11 +126,35 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     if len(problem.rows):
         start = starting_params(problem, series)
         fits = solve_series(series, start, max_iter, covariance)
+        fits.converged &= _are_possible(problem, fits, series)
     else:
         fits = Fits.empty(np.empty((problem.n_params, 0)), len(problem.moving))
     flags = _flags(problem, fits)
     return StampFits(param_names=names, _problem=problem,
                      **_on_all_rows(problem, fits, len(names), flags))
+
+
+def _are_possible(problem, fits, series):
+    """Say which fits (m,) expect something wherever there are counts.
+
+    A PRF with wings below zero may not, beside a known background: the kernels go on
+    below zero to find back, and what they find there is no maximum of a likelihood.
+    """
+    possible = np.ones(len(problem.rows), dtype=bool)
+    has_negative_wings = problem.kernel.kind == 'tabulated' and problem.model.data.min() < 0
+    if not has_negative_wings or problem.n_params - 1 in problem.moving:
+        return possible
+
+    def look(part):
+        likelihood = series.objective(part)
+        _, mean = likelihood.mean(fits.params[:, part], np.arange(part.stop - part.start))
+        hopeless = (mean <= 0) & (likelihood.counts > 0)
+        if likelihood.weights is not None:
+            hopeless &= likelihood.weights > 0
+        possible[part] = ~hopeless.any(axis=1)
+
+    series.run(look, series.parts)
+    return possible
 
 
 def _flags(problem, fits):

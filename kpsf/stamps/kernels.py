@@ -1,17 +1,19 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Which kernel serves which model."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from .._kernels.broadcast import BroadcastLikelihood
 from .._kernels.gaussian import GaussianLikelihood
-from .._kernels.tabulated import TabulatedLikelihood
+from .._kernels.tabulated import PhaseRuns, TabulatedLikelihood
 from ..models import EllipticalGaussianPSF, TabulatedPRF
 from .model_functions import StampModel
 
-__all__ = ['chunk_size', 'has_gaussian_kernel', 'has_tabulated_kernel', 'kernel_of']
+__all__ = ['Kernel', 'kernel_of']
 
 # Stamps that one thread works on at a time: enough to hide the cost of
 # Python, few enough for their 7 x 7 matrices not to need memory that shows.
@@ -20,8 +22,26 @@ _CHUNK = 3072
 _TABULATED_CHUNK = 6144
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel that serves a model.
+
+    Attributes
+    ----------
+    kind : {'gaussian', 'tabulated', 'general'}
+    likelihood : callable
+        ``likelihood(counts, offset=, weights=)`` is that of some stamps.
+    chunk : int
+        How many stamps a thread gets at a time.
+    """
+
+    kind: str
+    likelihood: Callable
+    chunk: int
+
+
 def kernel_of(model, shape, moving, init):
-    """Return what makes the likelihood of stamps, by ``kernel(counts, offset=, weights=)``.
+    """Return the `Kernel` for stamps of a shape (ny, nx).
 
     Parameters
     ----------
@@ -32,29 +52,22 @@ def kernel_of(model, shape, moving, init):
     init : dict
         Given values by name; those of parameters that are not fitted are held.
     """
-    if has_gaussian_kernel(model):
-        return partial(GaussianLikelihood, shape=shape)
+    if type(model) is EllipticalGaussianPSF:
+        return Kernel('gaussian', partial(GaussianLikelihood, shape=shape), _CHUNK)
     n_params = len(model.param_names) + 1
-    if has_tabulated_kernel(model, moving, init):
-        return partial(TabulatedLikelihood, shape=shape, table=model.table, n_params=n_params)
+    if _is_upright_table(model, moving, init):
+        runs = PhaseRuns(model.table, shape)
+        return Kernel('tabulated', partial(TabulatedLikelihood, runs=runs, n_params=n_params),
+                      _TABULATED_CHUNK)
     stamp_model = StampModel(model, shape)
-    return partial(BroadcastLikelihood, function=stamp_model, n_params=n_params,
-                   derivative=stamp_model.derivative,
-                   moving=[j for j in moving if j < n_params - 1])
+    return Kernel('general', partial(
+        BroadcastLikelihood, function=stamp_model, n_params=n_params,
+        derivative=stamp_model.derivative, moving=[j for j in moving if j < n_params - 1]), _CHUNK)
 
 
-def chunk_size(kernel):
-    """Return how many stamps a thread gets at a time."""
-    return _TABULATED_CHUNK if kernel.func is TabulatedLikelihood else _CHUNK
-
-
-def has_gaussian_kernel(model):
-    """Say whether a model is the one that the Gaussian kernel knows."""
-    return type(model) is EllipticalGaussianPSF
-
-
-def has_tabulated_kernel(model, moving, init):
+def _is_upright_table(model, moving, init):
     """Say whether a model is a tabulated PRF that stays upright, and zero out of its support."""
+    # A subclass with an evaluation of its own is another model.
     if getattr(type(model), 'evaluate', None) is not TabulatedPRF.evaluate or model.fill_value:
         return False
     upright = {'x_scale': 1.0, 'y_scale': 1.0, 'theta': 0.0}

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What `fit_stamps` is asked, checked once and turned into arrays and likelihoods."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from astropy.modeling import Model
 
 from .._kernels.shared import Series
 from .._kernels.solver import Constraints
-from .kernels import chunk_size
+from .kernels import Kernel
 from .threads import run_on_threads
 
 __all__ = ['Problem']
@@ -29,9 +28,8 @@ class Problem:
     used : ndarray of bool, shape (n, ny, nx), or None
         Pixels in the likelihood; None where all are.
     model : astropy.modeling.Model
-    kernel : callable
-        ``kernel(counts, offset=, weights=)`` makes the likelihood of some
-        stamps, see `kernels`.
+    kernel : Kernel
+        What makes the likelihood of some stamps.
     init : dict
         Starting values that the user gave, () or (n,), by name.
     fixed_values : ndarray, shape (p,)
@@ -50,7 +48,7 @@ class Problem:
     counts: np.ndarray
     used: np.ndarray
     model: Model
-    kernel: Callable
+    kernel: Kernel
     init: dict
     fixed_values: np.ndarray
     offset: np.ndarray
@@ -104,12 +102,12 @@ class Problem:
     def likelihood(self, rows):
         """Return the likelihood of the stamps ``rows`` (a slice or indices)."""
         counts, weights = self.pixels(rows)
-        return self.kernel(counts, offset=self.known_mean(rows), weights=weights)
+        return self.kernel.likelihood(counts, offset=self.known_mean(rows), weights=weights)
 
     def series(self, n_threads, progress_bar=False):
         """Return the stamps to fit, in chunks, as the solver takes them."""
         n = len(self.rows)
-        chunk = max(1, min(chunk_size(self.kernel), -(-n // n_threads)))
+        chunk = max(1, min(self.kernel.chunk, -(-n // n_threads)))
         parts = [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
         def objective(part):

@@ -7,7 +7,6 @@ import numpy as np
 
 from .._kernels.moments import starting_values
 from ..models import position_names, scale_name
-from .kernels import has_gaussian_kernel, has_tabulated_kernel
 
 __all__ = ['starting_params']
 
@@ -34,10 +33,10 @@ def starting_params(problem, series):
     ndarray, shape (p, m)
     """
     start, init = np.empty((problem.n_params, len(problem.rows))), problem.init
-    is_gaussian = has_gaussian_kernel(problem.model)
-    is_tabulated = has_tabulated_kernel(problem.model, problem.moving, init)
-    reference, precision = (_measured_table(problem) if is_tabulated
-                            else ((1.0, 0.0, 0.0, 0.0), None))
+    is_gaussian = problem.kernel.kind == 'gaussian'
+    reference, precision = (1.0, 0.0, 0.0, 0.0), None
+    if problem.kernel.kind == 'tabulated':
+        reference, precision = _measured_table(problem)
 
     def measure(part):
         moments = _moments(problem, problem.stamps(part), precision)
@@ -52,8 +51,11 @@ def starting_params(problem, series):
             start[j] = problem.fixed_values[j]
         elif j in problem.shared:
             start[j] = np.median(start[j])
-    if not (is_gaussian or is_tabulated):
+    if problem.kernel.kind == 'general':
         _rescale_flux(problem, start, series)
+    if problem.kernel.kind == 'tabulated' and problem.n_params - 1 in moving:
+        # A mean below zero, in negative wings without sky, is no place to start from.
+        start[-1] = np.maximum(start[-1], -problem.model.data.min() * start[0])
     j, limits = problem.moving, series.constraints
     start[j] = np.clip(start[j], limits.lower[j], limits.upper[j])
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
@@ -117,7 +119,7 @@ def _measured_table(problem):
     x, y = (place.ravel() for place in np.meshgrid((nx - 1) // 2 + phase, (ny - 1) // 2 + phase))
     params = np.repeat(problem.fixed_values[:, None], x.size, axis=1)
     params[:3], params[-1] = (np.ones_like(x), x, y), 0.0
-    psf, _ = problem.kernel(np.ones((x.size, ny * nx))).mean(params, np.arange(x.size))
+    psf, _ = problem.kernel.likelihood(np.ones((x.size, ny * nx))).mean(params, np.arange(x.size))
     is_fitted = problem.n_params - 1 in problem.moving
     # So many photons that what an empty border stands for does not matter.
     moments = partial(starting_values, _MANY * psf, problem.shape, measure_background=is_fitted)

@@ -1,9 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""A pytest plugin: astropy's own tests of two-dimensional models run on those of kpsf.
+r"""A pytest plugin: astropy's own tests of two-dimensional models run on those of kpsf.
 
 With this folder on PYTHONPATH::
 
-    pytest -p kpsf_models --pyargs astropy.modeling.tests.test_models -k kpsf
+    pytest -p kpsf_models --pyargs astropy.modeling.tests.test_models \
+        -k "Elliptical or Positional"
 
 The tests make a model from positional parameters. Models that are made from
 an image have a subclass here that knows its image and takes the parameters.
