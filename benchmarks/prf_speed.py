@@ -134,11 +134,12 @@ def kpsf_batch(path, shape, n_stamps=3000):
     that of the interpolation. The stars lie within 0.2 pixels of each other.
     """
     from kpsf import TabulatedPRF
-    from kpsf._kernels.tabulated import TabulatedLikelihood
+    from kpsf._kernels.tabulated import PhaseRuns, TabulatedLikelihood
 
     table, oversampling = read_table(path)
     counts = np.full((n_stamps, shape[0] * shape[1]), 100.0)
-    likelihood = TabulatedLikelihood(counts, shape, TabulatedPRF(table, 1.0 / oversampling).table)
+    table = TabulatedPRF(table, 1.0 / oversampling).table
+    likelihood = TabulatedLikelihood(counts, PhaseRuns(table, shape))
     params = np.repeat([[1e4], [STAR[0] - CORNER[0] - 0.5], [STAR[1] - CORNER[1] - 0.5], [20.0]],
                        n_stamps, axis=1)
     params[1:3] += np.random.default_rng(1).uniform(-0.2, 0.2, (2, n_stamps))

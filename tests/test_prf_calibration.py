@@ -141,6 +141,14 @@ def test_the_channel_comes_from_the_header_or_else_from_the_name(kepler, changed
     assert tuple(detector.values()) == expected
 
 
+@pytest.mark.parametrize('keywords', [{'CHANNEL': 5}, {'CHANNEL': 99}, {'MODULE': 8},
+                                      {'CHANNEL': None, 'MODULE': 5}])
+def test_headers_that_name_no_channel_or_two_are_refused(kepler, changed, keywords):
+    path = changed(kepler, set_keywords(0, **keywords), 'odd.fits')
+    with pytest.raises(ValueError, match=r'name one channel of Kepler, but that of .*odd.fits'):
+        read_kepler_prf(path)
+
+
 def test_a_mixture_has_the_weighted_images_at_equal_flux(kepler, changed):
     calibration = read_kepler_prf(kepler)
     weights = calibration.weights(300, 230)
@@ -168,7 +176,8 @@ def test_each_interpolation_has_its_own_weights(kepler):
 
 def test_nobody_can_change_a_calibration_and_copies_share_it(kepler):
     calibration = read_kepler_prf(kepler)
-    for array in (calibration.images, calibration.columns, calibration.rows):
+    twin = pickle.loads(pickle.dumps(calibration))
+    for array in (calibration.images, calibration.columns, calibration.rows, twin.images):
         with pytest.raises(ValueError, match='read-only'):
             array[0] = 1
     assert copy.deepcopy(calibration) is calibration
@@ -394,6 +403,8 @@ def test_all_real_files_are_normalised_at_every_phase_and_read_as_they_are(kpsf_
     (set_keywords(0, DATATYPE=None), "DATATYPE 'PRF', but .* has no DATATYPE there"),
     (lambda h: fits.HDUList([fits.PrimaryHDU(h[1].data, h[1].header)]), "'Uncertainties' there"),
     (set_keywords(0, CAM=None), 'lacks CAM'),
+    (set_keywords(0, CAM=7.0), 'CAM 7, CCD 1'),
+    (set_keywords(0, CAM=3.6), 'CAM 3.6, CCD 1'),
     (set_keywords(0, CRVAL2P=None), 'lacks CRVAL2P'),
     (set_pixel(0, np.nan), 'must be finite, but 1 of 13689 values'),
     (lambda h: h[0].data.fill(0), 'needs a sum > 0'),

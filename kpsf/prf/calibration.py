@@ -11,7 +11,7 @@ import numpy as np
 
 from .._files import DAMAGE, damaged, header_value, open_fits
 from .._validation import require_choice
-from .channels import channel_to_module_output, module_output_to_channel
+from .channels import CAMERAS, CCDS, channel_to_module_output, module_output_to_channel
 from .weights import (
     barycentric_weights,
     bilinear_weights,
@@ -103,6 +103,11 @@ class PRFCalibration:
         centre = '' if self.centre_from in (None, 'header') else f', centre {self.centre_from}'
         return (f'<PRFCalibration {self.mission} {detector_name(self.detector)}: {n} positions of '
                 f'{ny} x {nx} samples, {round(1 / self.spacing)} per pixel{centre}>')
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        for array in (self.images, self.columns, self.rows):
+            array.flags.writeable = False
 
     def __deepcopy__(self, memo):
         # Nothing in it can be changed: copies of a model share it.
@@ -258,7 +263,7 @@ def read_kepler_prf(path, name=None):
         if len(extensions) != N_KEPLER_POSITIONS or len(hdulist) != N_KEPLER_POSITIONS + 1:
             msg = (f'A Kepler PRF file must have {N_KEPLER_POSITIONS} extensions, all of them '
                    f'images, but {name} has {len(hdulist) - 1}, of which {len(extensions)} are '
-                   'images: pass a file such as kplr07.4_2011265_prf.fits.')
+                   'images: pass a whole file such as kplr07.4_2011265_prf.fits.')
             raise ValueError(msg)
         images = [_read_image(hdu, f'extension {number} of {name}', name)
                   for number, hdu in enumerate(extensions, start=1)]
@@ -453,13 +458,19 @@ def _kepler_detector(header, name):
     channel, module, output = (header_value(header, key, int)
                                for key in ('CHANNEL', 'MODULE', 'OUTPUT'))
     named = KEPLER_NAME.search(Path(name).name)
-    if channel is not None and None in (module, output):
-        module, output = channel_to_module_output(channel)
-    elif channel is None and None in (module, output) and named:
+    if channel is None and None in (module, output) and named:
         module, output = (int(number) for number in named.groups())
-    if channel is None and None not in (module, output):
-        channel = module_output_to_channel(module, output)
-    return {'channel': channel, 'module': module, 'output': output}
+    try:
+        if channel is None and None not in (module, output):
+            channel = module_output_to_channel(module, output)
+        place = (module, output) if channel is None else channel_to_module_output(channel)
+        if any(None not in pair and pair[0] != pair[1] for pair in zip(place, (module, output))):
+            raise ValueError(f'channel {channel} is module {place[0]}, output {place[1]}')
+    except ValueError as error:
+        msg = (f'The header of a PRF file must name one channel of Kepler, but that of {name} has '
+               f'CHANNEL {channel}, MODULE {module}, OUTPUT {output}: download the file again.')
+        raise ValueError(msg) from error
+    return {'channel': channel, 'module': place[0], 'output': place[1]}
 
 
 def _tess_paths(paths):
@@ -492,8 +503,13 @@ def _read_tess_file(path, name):
                    'tess2018243163601-prf-4-1-row0001-col0045.fits.')
             raise ValueError(msg)
         image = _read_image(hdulist[0], name, name)
-        keywords = _require_keywords(header, ['CAM', 'CCD'], int, name)
-    detector = {'camera': keywords['CAM'], 'ccd': keywords['CCD'],
+        keywords = _require_keywords(header, ['CAM', 'CCD'], float, name)
+    if keywords['CAM'] not in CAMERAS or keywords['CCD'] not in CCDS:
+        msg = (f'The header of a PRF file must name a camera and a CCD of TESS, 1 to 4, but that '
+               f'of {name} has CAM {keywords["CAM"]:g}, CCD {keywords["CCD"]:g}: download the '
+               'file again.')
+        raise ValueError(msg)
+    detector = {'camera': int(keywords['CAM']), 'ccd': int(keywords['CCD']),
                 'first_sector': _first_sector(header, name)}
     column, row = image.position
     return _calibration('TESS', image.data[np.newaxis], np.array([column]), np.array([row]), image,
