@@ -141,8 +141,10 @@ class SplineTable:
 
         1 in the support, 0 outside, and a cubic step between at its edge.
         """
-        left, right = (0.5 + distance / (2 * RAMP) for distance in self._inside(places, axis))
-        s = np.clip(np.minimum(left, right), 0.0, 1.0)
+        inside = np.minimum(*self._inside(places, axis))
+        if np.abs(inside).min(initial=np.inf) >= RAMP:
+            return (inside > 0).astype(float)
+        s = np.clip(0.5 + inside / (2 * RAMP), 0.0, 1.0)
         return s * s * (3 - 2 * s)
 
     def fade_slopes(self, places, axis):
@@ -171,19 +173,32 @@ class SplineTable:
             Zero outside the support, NaN where the offset is.
         """
         u, v = (np.ravel(place) for place in self.samples(dx, dy))
+        near = self._is_near(u, 0) & self._is_near(v, 1)
+        if near.all():
+            result = self._faded(u, v, n_outputs)
+        else:
+            result = np.zeros((n_outputs, u.size))
+            result[:, near] = self._faded(u[near], v[near], n_outputs)
+            result[:, np.isnan(u + v)] = np.nan
+        return result.reshape(n_outputs, *np.shape(dx))
+
+    def _is_near(self, places, axis):
+        """Say which samples are in the support along an axis, or where it fades."""
+        steps, size = self.steps[axis], self.data.shape[1 - axis]
+        return (places > -0.5 - RAMP * steps) & (places < size - 0.5 + RAMP * steps)
+
+    def _faded(self, u, v, n_outputs):
+        """Return P and its derivatives (n_outputs, n) at points (n,) near the support."""
+        result = self._at_points(u, v, n_outputs)
         in_x, in_y = self.fade(u, 0), self.fade(v, 1)
         weight = in_x * in_y
-        result = np.zeros((n_outputs, u.size))
-        inside = weight > 0
-        if inside.all():
-            result = self._at_points(u, v, n_outputs)
-        elif inside.any():
-            result[:, inside] = self._at_points(u[inside], v[inside], n_outputs)
+        if weight.min(initial=1.0) == 1.0:
+            return result
         if n_outputs == 3:
             slopes = self.fade_slopes(u, 0)[0] * in_y, in_x * self.fade_slopes(v, 1)[0]
             result[1:] = result[1:] * weight + result[0] * slopes
         result[0] *= weight
-        return result.reshape(n_outputs, *np.shape(dx))
+        return result
 
     def _at_points(self, u, v, n_outputs):
         """Return P and its derivatives (n_outputs, n) at points (n,) in the support."""
