@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from kpsf import KeplerPRF, TabulatedPRF, TessPRF, read_tpf
+from kpsf import KeplerPRF, TabulatedPRF, TessPRF, extract_light_curve, read_tpf
 
 
 def fit(prf, image, error, start):
@@ -72,3 +72,14 @@ def test_tic_25155310_is_fitted_well_at_its_place_and_in_no_other_orientation(kp
     as_is = l1.pop((0, 0, 0))
     assert as_is < limit
     assert as_is < 0.6 * min(l1.values())
+
+
+def test_tic_25155310_is_fitted_within_9_percent_on_the_whole_stamp_at_its_own_focus(kpsf_data):
+    tpf = read_tpf(kpsf_data / 'tess/tess25155310-s01-first-cadences.fits.gz')
+    prf = TessPRF.from_tpf(tpf, kpsf_data / 'tess_prf/start_s0001/cam4_ccd1')
+    prf.x_scale.fixed = prf.y_scale.fixed = False
+    light_curve = extract_light_curve(tpf, prf)
+    residual = tpf.electrons - light_curve.stamp_fits.model_images()
+    assert l1_of(residual, tpf.electrons - tpf.background_electrons) < 0.09
+    scales = light_curve.meta['psf_parameters']
+    assert 1.0 < scales['y_scale'] < scales['x_scale'] < 1.1
