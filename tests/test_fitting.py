@@ -878,7 +878,7 @@ class TestBadInput:
             PoissonLikelihoodFitter(read_noise=1.0)(start, COLUMNS, ROWS, data)
 
     @pytest.mark.parametrize(('options', 'error', 'match'), [
-        ({'background': 'free'}, ValueError, "or 'fit', but it is 'free': pass 'fit'"),
+        ({'background': 'free'}, ValueError, "or 'error', but it is 'free': pass 'fit'"),
         ({'background': -1.0}, ValueError, 'background must be >= 0, but 1 of 1'),
         ({'background': None}, ValueError, 'background must be finite, .* pass a number'),
         ({'background': [[1.0], 'a']}, TypeError, 'background must be an array of numbers'),

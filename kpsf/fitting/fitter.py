@@ -33,12 +33,15 @@ from .._validation import (
     unpack_pair,
 )
 from .engine import estimate_covariance, goodness, minimise
+from .groups import SourceGroup
 from .mean import ModelMean, check_model
 from .pixels import look_up_background, select_pixels
 
 __all__ = ['PoissonLikelihoodFitter']
 
 COVARIANCES = ('fisher', 'observed', 'sandwich')
+# What is kept of each fit: callers such as photutils drop the rest.
+RECORDED = ('success', 'cstat', 'gof_z', 'edm', 'background', 'background_err')
 # What adding a background back may leave of an empty pixel.
 _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
@@ -69,14 +72,17 @@ class PoissonLikelihoodFitter(Fitter):
 
     Parameters
     ----------
-    background : float, array_like, callable or 'fit', optional
+    background : float, array_like, callable, 'fit' or 'error', optional
         The background that was subtracted from the data, in their unit, >= 0.
         It is put back for the likelihood. An array has the shape of the
         data, or it is a map that is looked up at ``[y, x]``, the coordinates
         then being pixel indices. A callable is called with the coordinates,
         ``background(x, y)`` or ``background(x)``. With ``'fit'`` the data
         contain the background: a constant >= 0 is fitted beside the model,
-        and the errors of the model account for it.
+        and the errors of the model account for it. With ``'error'`` it
+        follows from the weights, which must then be one over the standard
+        deviation of the background alone, read noise included, and not of
+        the star: photutils' ``error`` usually is the total one.
     gain : float, optional
         Electrons per unit of the data. For rates this is the exposure time.
     read_noise : float, optional
@@ -106,6 +112,12 @@ class PoissonLikelihoodFitter(Fitter):
         expectation in standard deviations), ``edm`` (expected distance to
         the minimum, in units of the log-likelihood), ``background`` and
         ``background_err`` (fitted, in the unit of the data; NaN otherwise).
+    history : list of dict
+        One record for each fit since the fitter was made or the list was
+        cleared, because photutils keeps little of ``fit_info``: ``success``,
+        ``cstat``, ``gof_z``, ``edm``, ``background``, ``background_err`` and
+        ``n_iter``. ``Table(fitter.history)`` is a table of them; in
+        photutils, the fits follow the order of ``group_id``.
 
     Raises
     ------
@@ -155,6 +167,7 @@ class PoissonLikelihoodFitter(Fitter):
         self.covariance = covariance
         self.calc_uncertainties = bool(calc_uncertainties)
         self.fit_info = OptimizeResult()
+        self.history = []
 
     def __repr__(self):
         """Show the options; an array by its shape."""
@@ -223,12 +236,17 @@ class PoissonLikelihoodFitter(Fitter):
         """
         model = _validate_model(model, self.supported_constraints, copy=not inplace)
         check_model(model, z is not None)
+        if weights is None and isinstance(self.background, str) and self.background == 'error':
+            raise ValueError("background='error' needs weights, one over the standard deviation "
+                             'of the background, but there are none: pass error= in photutils.')
         pixels = select_pixels(x, y, z, weights, filter_non_finite)
         require_positive_integer(maxiter, 'maxiter')
         before = model.parameters.copy()
         model.sync_constraints = False
         try:
             self.fit_info = self._fit(model, pixels, maxiter, estimate_jacobian)
+            self.history.append({name: self.fit_info[name] for name in RECORDED}
+                                | {'n_iter': self.fit_info.nfev})
         except Exception:
             model.parameters = before
             raise
@@ -238,14 +256,17 @@ class PoissonLikelihoodFitter(Fitter):
 
     def _fit(self, model, pixels, maxiter, estimate_jacobian):
         """Fit in place and return the new fit_info."""
-        counts, offset = self._electrons(pixels)
-        mean = ModelMean(model, pixels.inputs, counts, self.gain, estimate_jacobian)
+        once, copies = pixels, slice(None)
+        if SourceGroup.of(model) is not None:
+            once, copies = pixels.distinct()
+        counts, offset = self._electrons(once)
+        mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian)
         constraints = self._constraints(model, mean, counts.size)
         _check_number_of_pixels(counts.size, constraints)
         start = np.append(mean.start, self._starting_background(mean, counts - offset))
         likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
         info = self._describe(likelihood, solution, constraints)
-        info['fvec'] = self._residuals(mean, pixels, solution.params[:, 0])
+        info['fvec'] = self._residuals(mean, pixels, solution.params[:, 0], copies)
         mean.store(solution.params[:-1, 0])
         if not info['success']:
             warnings.warn(f'The fit may be unsuccessful; check: {info["message"]}',
@@ -257,11 +278,11 @@ class PoissonLikelihoodFitter(Fitter):
     @property
     def _fits_background(self):
         """Whether the background is a parameter of the likelihood."""
-        return isinstance(self.background, str)
+        return isinstance(self.background, str) and self.background == 'fit'
 
     def _electrons(self, pixels):
         """Return counts and what the mean holds besides the model, both (n,), shifted."""
-        background = 0.0 if self._fits_background else look_up_background(self.background, pixels)
+        background = self._known_background(pixels)
         counts = self.gain * (pixels.values + background)
         rounding = _ROUNDING * self.gain * (np.abs(pixels.values) + background)
         counts[np.abs(counts) <= rounding] = 0.0
@@ -269,6 +290,16 @@ class PoissonLikelihoodFitter(Fitter):
         shift = self.read_noise**2
         offset = np.broadcast_to(self.gain * background + shift, counts.shape)
         return counts + shift, offset
+
+    def _known_background(self, pixels):
+        """Return the background that was subtracted, () or (n,), in the unit of the data."""
+        if self._fits_background:
+            return 0.0
+        if not isinstance(self.background, str):
+            return look_up_background(self.background, pixels)
+        # Electrons whose variance is their mean and that of the read noise.
+        variance = (self.gain / pixels.weights)**2
+        return np.maximum(variance - self.read_noise**2, 0.0) / self.gain
 
     def _constraints(self, model, mean, n_pixels):
         """Return bounds and priors of the free parameters and, last, the background."""
@@ -322,9 +353,9 @@ class PoissonLikelihoodFitter(Fitter):
             background_err=float(np.sqrt(variance)) / self.gain,
         )
 
-    def _residuals(self, mean, pixels, params):
+    def _residuals(self, mean, pixels, params, copies):
         """Return weights * (model - data) of all pixels, shape (n_all,)."""
-        model = (mean(params[:-1, np.newaxis])[0] + params[-1]) / self.gain
+        model = (mean(params[:-1, np.newaxis])[0][copies] + params[-1]) / self.gain
         residuals = np.zeros(pixels.used.size)
         residuals[pixels.used] = pixels.weights * (model - pixels.values)
         return residuals
@@ -380,9 +411,9 @@ def _check_background(background):
     if callable(background):
         return background
     if isinstance(background, str):
-        if background != 'fit':
-            raise ValueError("background must be a number, an array, a function or 'fit', but it "
-                             f"is {background!r}: pass 'fit' to fit a constant.")
+        if background not in ('fit', 'error'):
+            raise ValueError("background must be a number, an array, a function, 'fit' or "
+                             f"'error', but it is {background!r}: pass 'fit' to fit a constant.")
         return background
     _refuse_units(background, 'background')
     background = as_float_array(background, 'background')

@@ -9,6 +9,7 @@ from astropy.modeling.fitting import (
 )
 
 from .._validation import require_room
+from .groups import SourceGroup
 
 __all__ = ['ModelMean', 'check_model']
 
@@ -64,7 +65,9 @@ class ModelMean:
         self._n_pixels = counts.size
         self._variance = np.maximum(counts, 1.0)
         self._errors = np.full(len(self.free), np.nan)
-        self._analytic = model.fit_deriv is not None and not estimate_jacobian
+        self._group = None if model.has_tied else SourceGroup.of(model)
+        has_derivatives = self._group is not None or model.fit_deriv is not None
+        self._analytic = has_derivatives and not estimate_jacobian
         if not np.isfinite(self._evaluate(self.start)).all():
             values = ', '.join(f'{name}={value}' for name, value
                                in zip(model.param_names, self._expand(self.start)))
@@ -109,6 +112,10 @@ class ModelMean:
     def _analytic_jacobian(self, values):
         """Return the derivatives (q, n), ties included; None if they are not finite."""
         parameters = self._expand(values)
+        if self._group is not None:
+            jacobian = self._group.derivatives(self._inputs, parameters, self.free)
+            usable = jacobian is not None and np.isfinite(jacobian).all()
+            return self._gain * jacobian if usable else None
         columns = self._model.fit_deriv(*self._inputs, *parameters)
         if not self._model.col_fit_deriv:
             columns = np.moveaxis(np.asarray(columns), -1, 0)
@@ -139,10 +146,19 @@ class ModelMean:
             if np.isfinite(self._errors[j]):
                 step = np.clip(_STEP * self._errors[j], 1e-12 * abs(value), 1e4 * step)
             low, high = self._around(values, j, step)
-            jacobian[j] = (self._evaluate(high) - self._evaluate(low)) / (high[j] - low[j])
+            jacobian[j] = self._difference(j, low, high) / (high[j] - low[j])
         with np.errstate(divide='ignore'):
             self._errors = np.sum(jacobian**2 / self._variance, axis=1)**-0.5
         return jacobian
+
+    def _difference(self, j, low, high):
+        """Return the difference (n,) that parameter ``j`` makes; of a group, in its own star."""
+        if self._group is None:
+            return self._evaluate(high) - self._evaluate(low)
+        star = self._group.star_of(self.free[j])
+        upper, lower = (self._group.evaluate(self._inputs, self._expand(values), star)
+                        for values in (high, low))
+        return self._gain * (upper - lower)
 
     def _around(self, values, j, step):
         """Return the values with number j lowered and raised by a step, inside its bounds."""

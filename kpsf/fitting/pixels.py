@@ -2,7 +2,7 @@
 """The pixels of one fit, and the background that was subtracted from them."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from astropy.modeling.fitting import NonFiniteValueError, _convert_input
@@ -36,6 +36,25 @@ class Pixels:
     weights: np.ndarray
     used: np.ndarray
     shape: tuple
+
+    def distinct(self):
+        """Return the pixels without repetitions, and which of them each pixel is, (n,).
+
+        photutils joins the boxes around the stars of a group: what overlaps
+        comes twice, but was measured once.
+        """
+        _, first, copies = np.unique(np.array([np.ravel(array) for array in self.inputs]),
+                                     axis=1, return_index=True, return_inverse=True)
+        used = np.zeros_like(self.used)
+        used[np.flatnonzero(self.used)[first]] = True
+        # In the order of the data again, as everything that is looked up for them.
+        order = np.argsort(first)
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        first = first[order]
+        once = replace(self, inputs=tuple(np.ravel(array)[first] for array in self.inputs),
+                       values=self.values[first], weights=self.weights[first], used=used)
+        return once, place[np.ravel(copies)]
 
 
 def select_pixels(x, y, z, weights, filter_non_finite):
