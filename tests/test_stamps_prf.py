@@ -34,6 +34,13 @@ def make_prf(samples=50, pixels=11, **options):
 PRF = make_prf()
 
 
+class Renamed(TabulatedPRF):
+    """The same PRF, but with an evaluation of its own, which the kernel cannot know."""
+
+    def evaluate(self, *args):
+        return super().evaluate(*args)
+
+
 def positions(n, rng, reach=0.5):
     """Return random positions about the middle of the stamps, two (n,)."""
     return 5.0 + rng.uniform(-reach, reach, (2, n))
@@ -97,13 +104,6 @@ def test_the_kernel_and_broadcasting_find_the_same_minimum():
     x, y = positions(200, rng)
     counts = rng.poisson(expected(5e3, x, y, 10.0))
     kernel = fit_stamps(counts, PRF, covariance='observed')
-
-    class Renamed(TabulatedPRF):
-        """The same PRF, but with an evaluation of its own, which the kernel cannot know."""
-
-        def evaluate(self, *args):
-            return super().evaluate(*args)
-
     generic = fit_stamps(counts, Renamed(PRF.data, 0.02, origin=PRF.origin),
                          covariance='observed')
     assert_allclose(kernel.params, generic.params, rtol=1e-4, atol=1e-3)
@@ -224,12 +224,6 @@ class TestScale:
 
 
 def test_only_upright_tables_that_are_zero_outside_have_the_kernel():
-    class Renamed(TabulatedPRF):
-        """The same PRF, but with an evaluation of its own, which the kernel cannot know."""
-
-        def evaluate(self, *args):
-            return super().evaluate(*args)
-
     def kind(model, moving=(0, 1, 2), init=None):
         return kernel_of(model, SHAPE, moving, init or {}).kind
 

@@ -32,7 +32,9 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         The PSF: two inputs, one output. Its ``fixed`` and ``bounds`` are
         respected; its values are those of fixed parameters, and starting
         values of those that cannot be measured.
-        `~kpsf.EllipticalGaussianPSF` has a kernel of its own; others are
+        `~kpsf.EllipticalGaussianPSF` has a kernel of its own, and so have
+        `~kpsf.TabulatedPRF`, `~kpsf.KeplerPRF` and `~kpsf.TessPRF` unless
+        they are scaled, rotated or filled outside; others are
         evaluated by broadcasting, with ``fit_deriv`` where it serves.
     background : 'fit' or float or array_like, shape (ny, nx) or (n, ny, nx)
         ``'fit'``: one constant >= 0 per stamp, in electrons per pixel. Else
