@@ -142,7 +142,7 @@ def test_numerical_derivatives_do_not_depend_on_where_zero_is(far):
     rng = np.random.default_rng(6)
     x = 0.02 * np.arange(40)
 
-    def flare(params):
+    def flare(params, rows=None):
         since = x - (params[1] - far)[:, None]
         return params[0][:, None] * np.exp(-0.5 * (since / 0.06) ** 2)
 
@@ -199,7 +199,7 @@ def test_a_mean_below_zero_has_a_finite_value_and_the_gradient_of_it():
 
 def test_value_and_slope_are_continuous_where_the_mean_crosses_zero():
     counts = np.array([[0.0, 2.0, 5.0, 1.0]])
-    likelihood = BroadcastLikelihood(counts, lambda p: p[0][:, None] * np.ones(4), 2)
+    likelihood = BroadcastLikelihood(counts, lambda p, rows: p[0][:, None] * np.ones(4), 2)
     floor = likelihood._floor[0, 0]
     assert 0 < floor < 1e-8 * counts.mean()
     at_floor, gap = likelihood.evaluate(np.array([[floor], [0.0]]), [0]), 1e-6
@@ -304,7 +304,7 @@ def test_stamps_that_read_noise_makes_negative_on_average_keep_a_positive_floor(
     counts = rng.normal(-0.05, 0.1, (1, 60))
     assert counts.mean() < 0
 
-    def flat(params):
+    def flat(params, rows):
         return np.repeat(params[0][:, None], 60, axis=1)
 
     likelihood = BroadcastLikelihood(counts, flat, 2)
@@ -314,3 +314,63 @@ def test_stamps_that_read_noise_makes_negative_on_average_keep_a_positive_floor(
     # Below zero the way back is up.
     assert gradient[0, 0] < 0
     assert information[0, 0, 0] > 0
+
+
+class TwoStars:
+    """The sum of two stars, whose parameters follow each other."""
+
+    def __init__(self):
+        self._star = StampModel(starting_model(), SHAPE)
+
+    def __call__(self, params, rows):
+        return self._star(params[:6]) + self._star(params[6:])
+
+    def derivative(self, params, rows):
+        return np.concatenate([self._star.derivative(params[:6]),
+                               self._star.derivative(params[6:])])
+
+
+def blended_pairs():
+    """Return counts of two stars, and parameters near the truth."""
+    rng = np.random.default_rng(11)
+    other = TRUTH[:6] * [0.7, 1.4, 0.9, 1.0, 1.0, 1.0]
+    truth = np.concatenate([TRUTH[:6], other, TRUTH[6:]])[:, np.newaxis]
+    mean = TwoStars()(truth[:-1], None) + truth[-1]
+    counts = rng.poisson(mean, (N, N_PIXELS)).astype(float)
+    return counts, truth * rng.uniform(0.95, 1.05, (13, N))
+
+
+@pytest.mark.parametrize('n_terms', [1, 2])
+def test_second_derivatives_of_a_sum_are_those_of_its_terms(n_terms):
+    counts, params = blended_pairs()
+    stars = TwoStars()
+    likelihood = BroadcastLikelihood(counts, stars, 13, derivative=stars.derivative,
+                                     n_terms=n_terms)
+    fisher = likelihood.evaluate(params, ROWS, 'fisher')[2]
+    information = likelihood.evaluate(params, ROWS, 'observed')[2]
+    expected = np.empty_like(information)
+    for j in range(13):
+        step = 1e-3 / np.sqrt(fisher[j, j])
+        shift = np.eye(13)[:, [j]] * step
+        up, down = (likelihood.evaluate(params + s, ROWS, 'fisher')[1] for s in (shift, -shift))
+        expected[:, j] = (up - down) / (2 * step)
+    assert_allclose(scaled(information, fisher), scaled(expected, fisher), atol=1e-5)
+
+
+def test_steps_of_second_derivatives_have_a_limit():
+    # A star without light: nothing depends on its place, and its error has no limit.
+    counts, params = blended_pairs()
+    params[6] = 1e-7
+    stars = TwoStars()
+    limited, unlimited = (
+        BroadcastLikelihood(counts, stars, 13, derivative=stars.derivative, n_terms=2, **limits)
+        for limits in ({'largest_step': 0.01}, {}))
+    for kernel in (limited, unlimited):
+        kernel.evaluate(params, ROWS, 'fisher')       # the errors, from which the steps follow
+    found, lost = (kernel.evaluate(params, ROWS, 'observed')[2][6, 7]
+                   for kernel in (limited, unlimited))
+    slope = 1 - counts / limited.mean(params, ROWS)[1]
+    expected = np.vecdot(stars.derivative(params[:-1], ROWS)[7], slope) / params[6]
+    products = limited.evaluate(params, ROWS, 'score')[2][6, 7]
+    assert_allclose(found - products, expected, rtol=1e-3)
+    assert not np.allclose(lost - products, expected, rtol=0.1)

@@ -14,8 +14,8 @@ _BLOCK_SIZE = 40_000
 # curvature over it is negligible and the rounding of the mean as well.
 _STEP = 1e-4
 _FIRST_STEP = 1e-6
-# The same for differences of the gradient.
-_GRADIENT_STEP = 1e-2
+# The same for differences of derivatives.
+_SECOND_STEP = 1e-2
 # Mean, relative to the average count, under which a pixel's likelihood is
 # continued by a parabola.
 _FLOOR = 1e-10
@@ -31,13 +31,17 @@ class BroadcastLikelihood:
     counts : ndarray, shape (n, n_pixels)
         Counts, any shift for read noise added, 0 where masked.
     function : callable
-        ``function(params)`` with ``params`` (q, m) returns the mean
-        without background, (m, n_pixels).
+        ``function(params, rows)`` with ``params`` (q, m) returns the mean
+        of the stamps ``rows`` (m,) without background, (m, n_pixels).
     n_params : int
         q + 1: the background is the last parameter.
     derivative : callable, optional
-        ``derivative(params)`` returns d mean / d params, (q, m, n_pixels);
-        forward differences when None.
+        ``derivative(params, rows)`` returns d mean / d params,
+        (q, m, n_pixels); forward differences when None.
+    n_terms : int, optional
+        The function is a sum of so many terms of the same form, whose
+        parameters follow each other term by term, as the stars of a group:
+        second derivatives by those of two terms vanish.
     moving : sequence of int, optional
         Parameters of the function whose derivatives are needed; the
         others' are zero. All when None.
@@ -45,16 +49,22 @@ class BroadcastLikelihood:
         What the mean holds besides the function and the background.
     weights : None or ndarray, shape (n, n_pixels)
         1 for pixels in the likelihood, 0 for the others.
+    largest_step : float or ndarray, shape (q,), optional
+        Limit to the steps that second derivatives are differences over, for
+        parameters whose errors may be larger than the function is smooth:
+        those of a star without light.
     """
 
-    def __init__(self, counts, function, n_params, *, derivative=None, moving=None,
-                 offset=0.0, weights=None):
+    def __init__(self, counts, function, n_params, *, derivative=None, n_terms=1, moving=None,
+                 offset=0.0, weights=None, largest_step=np.inf):
         self.counts = counts
         self.n_params = n_params
         self.weights = weights
         self.offset = np.asarray(offset, dtype=float)
         self._function = function
         self._derivative = derivative
+        self._n_terms = n_terms
+        self._largest_step = np.broadcast_to(largest_step, n_params - 1)[:, np.newaxis]
         self._moving = range(n_params - 1) if moving is None else moving
         self._errors = np.full((n_params - 1, len(counts)), np.nan)
         # Read noise can make an average negative; the floor must not be.
@@ -68,13 +78,11 @@ class BroadcastLikelihood:
     def evaluate(self, params, rows, curvature='newton'):
         """Sum half the deviance and its derivatives over the pixels.
 
-        As `GaussianLikelihood.evaluate`, but without second derivatives of
-        the function: ``'newton'`` is exact for the background alone, on
-        which the mean depends linearly, and ``'observed'`` costs two more
-        evaluations per parameter.
+        As `GaussianLikelihood.evaluate`, but ``'newton'`` is without second
+        derivatives of the function: exact for the background alone, on
+        which the mean depends linearly. ``'observed'`` costs two more
+        Jacobians for each parameter of a term.
         """
-        if curvature == 'observed':
-            return self._evaluate_observed(params, rows)
         p, m = params.shape
         value, gradient = np.empty(m), np.empty((p, m))
         information = np.empty((p, p, m))
@@ -85,50 +93,63 @@ class BroadcastLikelihood:
                     params[:, part], rows[part], curvature)
         return value, gradient, information
 
-    def _evaluate_observed(self, params, rows):
-        """Return value, gradient, and the differences of the gradient as the information."""
-        value, gradient, information = self.evaluate(params, rows, 'fisher')
-        diagonal = np.einsum('iim->im', information)
-        steps = _GRADIENT_STEP / np.sqrt(np.where(diagonal > 0, diagonal, np.inf))
-        for j in (*self._moving, self.n_params - 1):
-            shift = np.zeros_like(params)
-            shift[j] = steps[j]
-            up = self.evaluate(params + shift, rows, 'fisher')[1]
-            down = self.evaluate(params - shift, rows, 'fisher')[1]
-            with np.errstate(all='ignore'):
-                information[:, j] = (up - down) / (2 * steps[j])
-        return value, gradient, 0.5 * (information + information.transpose(1, 0, 2))
-
     def mean(self, params, rows):
         """Return the function and the whole mean of ``rows``, two (m, n_pixels)."""
         with np.errstate(all='ignore'):
-            psf = self._function(params[:-1])
+            psf = self._function(params[:-1], rows)
         offset = self.offset[rows] if self.offset.ndim == 2 else self.offset
         return psf, psf + params[-1][:, None] + offset
 
     def _block(self, params, rows, curvature):
         """Return value (m,), gradient (p, m) and information (p, p, m)."""
         psf, mean = self.mean(params, rows)
-        half_deviance, slope, weight, observed = continued_terms(
+        half_deviance, slope, expected, observed = continued_terms(
             self.counts[rows], mean, self._floor[rows])
-        if curvature == 'score':
-            weight = observed
         if self.weights is not None:
             used = self.weights[rows]
-            half_deviance, slope, weight, observed = (
+            half_deviance, slope, expected, observed = (
                 np.where(used > 0, term, 0.0)
-                for term in (half_deviance, slope, weight, observed))
+                for term in (half_deviance, slope, expected, observed))
+        weight = observed if curvature in ('score', 'observed') else expected
         jacobian = self._jacobian(params[:-1], rows, psf)
-        gradient = np.matmul(jacobian, slope[:, :, None])[:, :, 0]
-        information = np.matmul(jacobian * weight[:, None], jacobian.transpose(0, 2, 1))
-        if curvature != 'score':
+        gradient = np.matmul(jacobian, slope[:, :, None])[:, :, 0].T
+        information = _weighted_products(jacobian, weight)
+        if curvature in ('newton', 'fisher'):
             self._remember_errors(information, rows)
         if curvature == 'newton':
             # Expected curvatures of a background near zero grow without limit,
             # and would take any slope for a small distance.
-            information[:, -1] = information[:, :, -1] = np.matmul(
-                jacobian, observed[:, :, None])[:, :, 0]
-        return half_deviance.sum(axis=1), gradient.T, information.transpose(1, 2, 0)
+            information[-1] = information[:, -1] = np.matmul(
+                jacobian, observed[:, :, None])[:, :, 0].T
+        if curvature == 'observed':
+            information[:-1, :-1] += self._second_order(params[:-1], rows, slope)
+        return half_deviance.sum(axis=1), gradient, information
+
+    def _second_order(self, params, rows, slope):
+        """Return the sums over pixels of the slope times the second derivatives, (q, q, m).
+
+        Differences of the Jacobian, for all terms at once: a parameter of
+        one says nothing of another's.
+        """
+        q, m = params.shape
+        size = q // self._n_terms
+        second = np.zeros((q, q, m))
+        moving = set(self._moving)
+        steps = np.minimum(self._largest_step, _SECOND_STEP / _STEP * np.array(
+            [self._step(j, params[j], rows) for j in range(q)]))
+        for j in range(size):
+            columns = [i for i in range(j, q, size) if i in moving]
+            if not columns:
+                continue
+            shift = np.zeros_like(params)
+            shift[columns] = steps[columns]
+            up, down = (np.matmul(self._jacobian(place, rows, self._function(place, rows)),
+                                  slope[:, :, None])[:, :-1, 0].T
+                        for place in (params + shift, params - shift))
+            for i in columns:
+                term = slice(i - j, i - j + size)
+                second[term, i] = (up[term] - down[term]) / (2 * steps[i])
+        return 0.5 * (second + second.transpose(1, 0, 2))
 
     def _jacobian(self, params, rows, psf):
         """Return d mean / d (params, background), shape (m, p, n_pixels)."""
@@ -136,14 +157,14 @@ class BroadcastLikelihood:
         jacobian = np.zeros((m, self.n_params, n_pixels))
         jacobian[:, -1] = 1.0
         if self._derivative is not None:
-            jacobian[:, :-1] = np.moveaxis(self._derivative(params), 0, 1)
+            jacobian[:, :-1] = np.moveaxis(self._derivative(params, rows), 0, 1)
             return jacobian
         for j in self._moving:
             step = self._step(j, params[j], rows)
             shifted = params.copy()
             shifted[j] += step
             step = shifted[j] - params[j]           # as it was rounded
-            np.subtract(self._function(shifted), psf, out=jacobian[:, j])
+            np.subtract(self._function(shifted, rows), psf, out=jacobian[:, j])
             jacobian[:, j] /= step[:, None]
         return jacobian
 
@@ -158,5 +179,10 @@ class BroadcastLikelihood:
 
     def _remember_errors(self, information, rows):
         """Keep each parameter's own error for the next numerical derivative."""
-        diagonal = np.einsum('mii->im', information)[:-1]
+        diagonal = np.einsum('iim->im', information)[:-1]
         self._errors[:, rows] = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
+
+
+def _weighted_products(jacobian, weight):
+    """Return J diag(weight) J^T, (p, p, m), of Jacobians (m, p, n_pixels)."""
+    return np.matmul(jacobian * weight[:, None], jacobian.transpose(0, 2, 1)).transpose(1, 2, 0)

@@ -22,11 +22,17 @@ __all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', '
 EDM_TOLERANCE = 1e-6
 FIRST_DAMPING = 1e-3
 LARGEST_DAMPING = 1e12
+# Share of the predicted gain from which a damped step promises a longer one.
+_GOOD_SHARE = 0.5
 # Pivot of a scaled matrix below which it is singular.
 _SMALLEST_PIVOT = 1e-13
-# Batches up to this size are solved one by one: LAPACK then beats loops
-# over the elements.
+# Batches up to this size, and matrices from that size on, are solved one by
+# one: LAPACK then beats loops over the elements.
 _FEW = 8
+_LARGE = 11
+# Evaluations after which a fit goes on with the exact Newton matrix, where a
+# kernel has a cheaper one.
+_PATIENCE = 20
 # Added to the scaled diagonal of a singular matrix.
 _RIDGE = 1e-9
 
@@ -166,7 +172,7 @@ def invert(matrix):
     scale = _scale(matrix)
     p, _, m = matrix.shape
     scaled = matrix * scale[:, None] * scale
-    if m <= _FEW:
+    if _suits_lapack(p, m):
         inverse, positive = _invert_few(scaled)
     else:
         factor, positive = cholesky(scaled)
@@ -194,6 +200,11 @@ def _invert_few(matrix):
             inverse[:, :, k] = root.T @ root
             positive[k] = True
     return inverse, positive
+
+
+def _suits_lapack(p, m):
+    """Say whether m matrices (p, p) are better solved one after the other."""
+    return m <= _FEW or p >= _LARGE
 
 
 def _scale(matrix):
@@ -250,7 +261,7 @@ def newton_step(gradient, information, damping):
     index = np.arange(len(gradient))
     matrix[index, index] += damping
     slope = gradient * scale
-    if gradient.shape[1] <= _FEW:
+    if _suits_lapack(*gradient.shape):
         inverse, positive = _invert_few(matrix)
         direction = np.einsum('ikm,km->im', inverse, slope)
         edm = 0.5 * np.einsum('im,im->m', slope, direction)
@@ -262,10 +273,15 @@ def newton_step(gradient, information, damping):
     return -scale * direction, edm, positive & np.isfinite(edm)
 
 
-def next_damping(damping, better):
-    """Relax the damping (m,) after a step that was ``better``, else raise it."""
+def next_damping(damping, better, as_predicted=True):
+    """Relax the damping (m,) after a step that was ``better``, else raise it.
+
+    It stays where the step was better, but not ``as_predicted``: a longer one
+    would be refused.
+    """
     relaxed = np.where(damping > FIRST_DAMPING, 0.1 * damping, 0.0)
-    return np.where(better, relaxed, np.maximum(10 * damping, FIRST_DAMPING))
+    return np.where(better, np.where(as_predicted, relaxed, damping),
+                    np.maximum(10 * damping, FIRST_DAMPING))
 
 
 class _Batch:
@@ -279,12 +295,14 @@ class _Batch:
         self.damping = np.zeros(len(rows))
         self.previous = np.zeros(len(rows))
         self.observed = np.ones(len(rows), dtype=bool)
+        self.curvature = 'newton'
         self.value, self.gradient, self.information = self.evaluate(start, rows)
 
-    def evaluate(self, params, rows, curvature='newton'):
+    def evaluate(self, params, rows, curvature=None):
         """Evaluate the free parameters, priors included; inf where invalid."""
         free = self.constraints.free
-        value, gradient, information = self.objective.evaluate(params, rows, curvature)
+        value, gradient, information = self.objective.evaluate(params, rows,
+                                                               curvature or self.curvature)
         value[~(self.objective.is_valid(params) & np.isfinite(value))] = np.inf
         if len(free) < len(params):
             gradient = gradient[free]
@@ -319,6 +337,11 @@ class _Batch:
         self.information[:, :, bad] = information
         self.observed[bad] = False
 
+    def gain(self, step):
+        """Return by how much a ``step`` (q, m) should lower the value, (m,)."""
+        half = 0.5 * np.einsum('ikm,km->im', self.information, step)
+        return -np.einsum('im,im->m', self.gradient + half, step)
+
     def moved(self, step):
         """Return the parameters after ``step``, held inside the bounds."""
         free = self.constraints.free
@@ -337,16 +360,22 @@ class _Batch:
         return np.where(self.damping == 0, distance * ratio * ratio, np.inf)
 
     def advance(self, trial, distance):
-        """Accept the trial parameters where they are better.
+        """Accept the trial parameters, a step (q, m) away, where they are better.
 
         Elsewhere take the expected information, which has the right scale also where the
         observed one is close to singular; if that has failed too, damp.
         """
         value, gradient, information = self.evaluate(trial, self.rows)
         better = value <= self.value + 1e-12 * (1.0 + np.abs(self.value))
+        as_predicted = True
+        if self.damping.any():
+            free = self.constraints.free
+            gain = self.gain(trial[free] - self.params[free])
+            as_predicted = self.value - value > _GOOD_SHARE * gain
         self.previous = np.where(better & (self.damping == 0), distance, 0.0)
         expected = ~better & self.observed
-        self.damping = np.where(expected, self.damping, next_damping(self.damping, better))
+        self.damping = np.where(expected, self.damping,
+                                next_damping(self.damping, better, as_predicted))
         if better.all():
             self.params, self.value = trial, value
             self.gradient, self.information = gradient, information
@@ -374,7 +403,8 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
 
     Newton steps with Levenberg's damping where a step is refused, the
     expected information where the observed one is not positive definite,
-    and an active set for the bounds.  A fit stops when a Newton step is
+    and an active set for the bounds.  A kernel whose Newton matrix is an
+    approximation gives the exact one to fits that take long.  A fit stops when a Newton step is
     sure to end at the minimum; whether it did is then seen there, and fits
     that did not go on.
 
@@ -463,6 +493,8 @@ def _descend(objective, start, rows, constraints, budget, predict):
         return params, before, n_iter
     batch = _Batch(objective, np.array(start), rows, constraints)
     for iteration in range(1, budget.max() + 1):
+        if iteration == _PATIENCE:
+            batch.curvature = 'observed'
         step, distance = batch.steps()
         trial = batch.moved(step)
         done = (distance < EDM_TOLERANCE) & (batch.damping <= FIRST_DAMPING)

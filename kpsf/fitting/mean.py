@@ -74,11 +74,11 @@ class ModelMean:
             raise NonFiniteValueError('The starting values must give a finite model, but they '
                                       f'are {values}: start elsewhere.')
 
-    def __call__(self, params):
+    def __call__(self, params, rows=None):
         """Return the mean (1, n) for the free parameters (q, 1)."""
         return self._evaluate(params[:, 0])[np.newaxis]
 
-    def derivative(self, params):
+    def derivative(self, params, rows=None):
         """Return the derivatives of the mean, (q, 1, n), for the free parameters (q, 1)."""
         values = params[:, 0]
         jacobian = self._analytic_jacobian(values) if self._analytic else None

@@ -29,7 +29,7 @@ class StampModel:
         has_derivative = getattr(model, 'fit_deriv', None) is not None
         self.derivative = self._columns if has_derivative and self._is_right() else None
 
-    def __call__(self, params):
+    def __call__(self, params, rows=None):
         """Return the model's values, (m, n_pixels), for ``params`` (q, m)."""
         if self._broadcasts:
             values = self._model.evaluate(self._x, self._y, *params[:, :, None])
@@ -37,7 +37,7 @@ class StampModel:
         return np.array([np.broadcast_to(self._model.evaluate(self._x, self._y, *column),
                                          self._x.shape) for column in params.T])
 
-    def _columns(self, params):
+    def _columns(self, params, rows=None):
         """Return the model's ``fit_deriv``, (q, m, n_pixels)."""
         columns = self._model.fit_deriv(self._x, self._y, *params[:, :, None])
         return np.array([np.broadcast_to(column, (params.shape[1], self._x.size))
