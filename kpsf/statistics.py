@@ -21,6 +21,8 @@ __all__ = ['GoodnessOfFit', 'cash', 'cstat', 'cstat_moments', 'goodness_of_fit']
 # Between these means the moments come from a table; outside, a few terms are exact enough.
 _SMALL_MEAN = 1e-4
 _LARGE_MEAN = 1e2
+# Expected variance of the statistic under which nothing is expected at all, but for rounding.
+_NO_VARIANCE = 1e-12
 
 # Coefficients of mean^0, mean^-1, ...: the deviance as a power series in (k - mean) / mean, with
 # the central moments of the Poisson distribution put in.
@@ -264,7 +266,7 @@ def cstat_z(counts, model, n_free, *, used=True, axis=None):
     excess = np.sum(deviance(counts, model) - mean, axis=axis, where=used)
     variance = np.sum(variance, axis=axis, where=used)
     with np.errstate(divide='ignore', invalid='ignore'):
-        return np.where(variance > 0, (excess + n_free) / np.sqrt(variance), np.nan)[()]
+        return np.where(variance > _NO_VARIANCE, (excess + n_free) / np.sqrt(variance), np.nan)[()]
 
 
 def _summed_moments(mean, n_counts):

@@ -8,6 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
+from kpsf._kernels import star as star_kernel
 from kpsf._kernels import tabulated
 from kpsf._kernels.poisson import deviance
 from kpsf._kernels.spline import SplineTable
@@ -34,7 +35,7 @@ def make_table(steps=(5, 5), pixels=(7, 7), origin=None):
 
 
 TABLE = make_table()
-RUNS = PhaseRuns(TABLE, SHAPE)
+RUNS = PhaseRuns([TABLE], SHAPE)
 
 
 def fade(distance):
@@ -192,7 +193,7 @@ def test_parameters_between_the_place_and_the_background_do_nothing(curvature):
 @pytest.mark.parametrize('curvature', CURVATURES)
 def test_more_rows_than_one_block_holds_are_the_same_rows(curvature):
     rng = np.random.default_rng(5)
-    n = 2 * tabulated._BLOCK + 17
+    n = 2 * star_kernel._BLOCK + 17
     counts = rng.poisson(psf(TRUTH) + TRUTH[3], (n, X.size)).astype(float)
     offset = rng.uniform(0, 3, (n, X.size))
     weights = (rng.uniform(size=counts.shape) > 0.1).astype(float)
@@ -200,7 +201,7 @@ def test_more_rows_than_one_block_holds_are_the_same_rows(curvature):
     params = TRUTH[:, None] * rng.uniform(0.95, 1.05, (4, n))
     rows = rng.permutation(n)
     together = likelihood.evaluate(params, rows, curvature)
-    for place in (0, tabulated._BLOCK - 1, tabulated._BLOCK, n - 1):
+    for place in (0, star_kernel._BLOCK - 1, star_kernel._BLOCK, n - 1):
         alone = likelihood.evaluate(params[:, [place]], rows[[place]], curvature)
         for whole, part in zip(together, alone, strict=True):
             assert_allclose(whole[..., [place]], part, rtol=1e-9, atol=1e-9)
@@ -210,7 +211,7 @@ def test_more_rows_than_one_block_holds_are_the_same_rows(curvature):
 @pytest.mark.parametrize('reach', [0.02, 0.3, 4.0])
 def test_stars_that_share_taps_have_the_sums_of_stars_alone(reach, curvature):
     rng = np.random.default_rng(15)
-    n = 2 * tabulated._BLOCK + 31
+    n = 2 * star_kernel._BLOCK + 31
     params = np.array([np.full(n, 900.0), 4.3 + rng.uniform(-reach, reach, n),
                        3.4 + rng.uniform(-reach, reach, n), np.full(n, 6.0)])
     counts = rng.poisson([psf(column) + column[3] for column in params.T]).astype(float)
@@ -277,7 +278,7 @@ def test_the_mean_is_the_interpolated_image_wherever_the_star_is(shape, steps, p
     n = 300
     params = np.array([np.full(n, 50.0), rng.uniform(-6, shape[1] + 5, n),
                        rng.uniform(-6, shape[0] + 5, n), rng.uniform(0, 9, n)])
-    likelihood = TabulatedLikelihood(np.ones((n, x.size)), PhaseRuns(table, shape))
+    likelihood = TabulatedLikelihood(np.ones((n, x.size)), PhaseRuns([table], shape))
     star, mean = likelihood.mean(params, np.arange(n))
     for row, (flux, x_0, y_0, background) in enumerate(params.T):
         expected = flux * spline(table, x - x_0, y - y_0)

@@ -42,6 +42,9 @@ class BroadcastLikelihood:
         The function is a sum of so many terms of the same form, whose
         parameters follow each other term by term, as the stars of a group:
         second derivatives by those of two terms vanish.
+    linear : sequence of int, optional
+        Parameters that the function is proportional to: it needs no
+        differences for their derivatives.
     moving : sequence of int, optional
         Parameters of the function whose derivatives are needed; the
         others' are zero. All when None.
@@ -55,15 +58,15 @@ class BroadcastLikelihood:
         those of a star without light.
     """
 
-    def __init__(self, counts, function, n_params, *, derivative=None, n_terms=1, moving=None,
-                 offset=0.0, weights=None, largest_step=np.inf):
+    def __init__(self, counts, function, n_params, *, derivative=None, linear=(), n_terms=1,
+                 moving=None, offset=0.0, weights=None, largest_step=np.inf):
         self.counts = counts
         self.n_params = n_params
         self.weights = weights
         self.offset = np.asarray(offset, dtype=float)
         self._function = function
         self._derivative = derivative
-        self._n_terms = n_terms
+        self._linear, self._n_terms = set(linear), n_terms
         self._largest_step = np.broadcast_to(largest_step, n_params - 1)[:, np.newaxis]
         self._moving = range(n_params - 1) if moving is None else moving
         self._errors = np.full((n_params - 1, len(counts)), np.nan)
@@ -160,6 +163,9 @@ class BroadcastLikelihood:
             jacobian[:, :-1] = np.moveaxis(self._derivative(params, rows), 0, 1)
             return jacobian
         for j in self._moving:
+            if j in self._linear and params[j].all():
+                np.divide(psf, params[j][:, None], out=jacobian[:, j])
+                continue
             step = self._step(j, params[j], rows)
             shifted = params.copy()
             shifted[j] += step

@@ -9,6 +9,7 @@ Processing Magazine, 16, 22).
 
 import numpy as np
 from scipy import ndimage
+from scipy.interpolate import CubicSpline
 
 __all__ = ['RAMP', 'SplineTable', 'monomials', 'normalize_phases', 'phase_sums']
 
@@ -88,6 +89,19 @@ def _are_equal(values):
     return values.size > 0 and values.max() - values.min() < _SAME_PHASE
 
 
+def _not_a_knot(data):
+    """Return the coefficients (n + 2, m) of the splines through columns (n, m), n >= 4.
+
+    At the knots of a uniform cubic B-spline, value minus a sixth of the second
+    derivative is the coefficient, and the latter their second difference.
+    """
+    bends = CubicSpline(np.arange(len(data)), data, bc_type='not-a-knot')(np.arange(len(data)), 2)
+    inner = data - bends / 6.0
+    first, last = (2.0 * inner[end] - inner[beside] + bends[end]
+                   for end, beside in ((0, 1), (-1, -2)))
+    return np.concatenate([first[np.newaxis], inner, last[np.newaxis]])
+
+
 class SplineTable:
     """Cubic B-spline through an oversampled image; immutable, so copies share it.
 
@@ -100,36 +114,47 @@ class SplineTable:
         Samples per pixel along x and y.
     origin : tuple of float
         x and y of the star in samples, the first sample at 0.
+    is_cell : bool, optional
+        Whether samples are cells: the image is continued by its mirror image,
+        and its edge is half a sample beyond the first and the last one, so
+        that it is N samples wide. If not, they are points, of which the
+        first and the last are the edge, and the spline is that of FITPACK
+        ("not a knot"), as photutils has both.
 
     Notes
     -----
-    The image is continued by its mirror image. Its edge is half a sample
-    beyond the first and the last one, so that it is N samples wide. There it
-    fades to zero between ``RAMP`` within and ``RAMP`` beyond, such that two
-    pixels at opposite edges have the weight of one: the pixels of any phase
-    of a whole number of pixels keep their sum.
+    At its edge the image fades to zero between ``RAMP`` within and ``RAMP``
+    beyond, such that two pixels at opposite edges have the weight of one: the
+    pixels of any phase of a whole number of pixels keep their sum.
     """
 
-    def __init__(self, data, steps, origin):
+    def __init__(self, data, steps, origin, is_cell=True):
         self.data = np.array(data, dtype=float)
         self.data.flags.writeable = False
         self.steps = tuple(int(step) for step in steps)
         self.origin = tuple(float(value) for value in origin)
-        coefficients = ndimage.spline_filter(self.data, order=3, mode='reflect')
+        self.is_cell = is_cell
+        self._edge = 0.5 if is_cell else 0.0
         self._margin = _MARGIN + int(np.ceil(RAMP * max(self.steps)))
-        self.coefficients = np.pad(coefficients, self._margin, mode='symmetric')
+        if is_cell:
+            coefficients = ndimage.spline_filter(self.data, order=3, mode='reflect')
+            self.coefficients = np.pad(coefficients, self._margin, mode='symmetric')
+        else:
+            self.coefficients = np.pad(_not_a_knot(_not_a_knot(self.data).T).T, self._margin - 1,
+                                       mode='edge')
         self.tap_weights = _stamp_weights(self.steps)
 
     def __deepcopy__(self, memo):
         return self
 
     def __reduce__(self):
-        return SplineTable, (self.data, self.steps, self.origin)
+        return SplineTable, (self.data, self.steps, self.origin, self.is_cell)
 
     @property
     def half_width(self):
         """Return how far the support reaches from the star along x and y, in pixels."""
-        return tuple(max(origin + 0.5, size - 0.5 - origin) / step + RAMP for origin, size, step
+        return tuple(max(origin, size - 1 - origin) / step + self._edge / step + RAMP
+                     for origin, size, step
                      in zip(self.origin, self.data.shape[::-1], self.steps))
 
     def samples(self, dx, dy):
@@ -157,7 +182,7 @@ class SplineTable:
     def _inside(self, places, axis):
         """Return how far inside of the left and of the right edge samples are, in pixels."""
         steps, size = self.steps[axis], self.data.shape[1 - axis]
-        return (places + 0.5) / steps, (size - 0.5 - places) / steps
+        return (places + self._edge) / steps, (size - 1 + self._edge - places) / steps
 
     def evaluate(self, dx, dy, n_outputs=1):
         """Return P, and with 3 outputs dP/dx and dP/dy, at offsets from the star in pixels.
@@ -185,7 +210,8 @@ class SplineTable:
     def _is_near(self, places, axis):
         """Say which samples are in the support along an axis, or where it fades."""
         steps, size = self.steps[axis], self.data.shape[1 - axis]
-        return (places > -0.5 - RAMP * steps) & (places < size - 0.5 + RAMP * steps)
+        reach = self._edge + RAMP * steps
+        return (places > -reach) & (places < size - 1 + reach)
 
     def _faded(self, u, v, n_outputs):
         """Return P and its derivatives (n_outputs, n) at points (n,) near the support."""

@@ -17,22 +17,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from .poisson import continued_terms
 from .spline import monomials
+from .star import StarLikelihood
 
 __all__ = ['PhaseRuns', 'TabulatedLikelihood']
 
-# Stamps that are worked on together: enough to hide the cost of Python in each array operation,
-# few enough for most of their arrays to stay in the cache.
-_BLOCK = 192
 # Stars in a cell, on average, from which sharing their taps pays.
 _FEWEST_IN_CELL = 3
-_OBSERVED = ('newton', 'observed')
-# Nothing depends on the place of less light than this, in electrons.
-_SMALLEST_FLUX = 1e-8
-# Mean in electrons under which a pixel's likelihood is continued: it tells nothing down there, and
-# a PRF with wings below zero, where there is no sky, finds its way.
-_FLOOR = 1e-3
 
 
 class PhaseRuns:
@@ -45,41 +36,49 @@ class PhaseRuns:
 
     Parameters
     ----------
-    table : SplineTable
+    tables : sequence of SplineTable
+        One table, or several that differ in their samples alone.
     shape : (ny, nx)
         Shape of a stamp.
     """
 
-    def __init__(self, table, shape):
-        self.table, self.shape = table, tuple(shape)
+    def __init__(self, tables, shape):
+        self.tables, self.shape = tuple(tables), tuple(shape)
+        self.table = table = self.tables[0]
         (rows, columns), (self._steps_x, self._steps_y) = table.coefficients.shape, table.steps
         height, width = -(-rows // self._steps_y), max(shape[1], -(-columns // self._steps_x))
         self.width, self._size = width, height * width
-        whole = np.pad(table.coefficients, ((0, -rows % self._steps_y),
-                                            (0, width * self._steps_x - columns)))
-        images = whole.reshape(height, self._steps_y, width, self._steps_x)
+        whole = np.pad([table.coefficients for table in self.tables],
+                       ((0, 0), (0, -rows % self._steps_y), (0, width * self._steps_x - columns)))
+        images = whole.reshape(-1, height, self._steps_y, width, self._steps_x)
         # Room at both ends for stamps that the star is at the edge of.
         self._margin = (shape[0] + height) * width
-        flat = np.pad(images.transpose(1, 3, 0, 2).ravel(), self._margin)
+        flat = np.pad(images.transpose(0, 2, 4, 1, 3).ravel(), self._margin)
         length = shape[0] * width
         self._runs = as_strided(flat, (flat.size - length + 1, length), flat.strides * 2,
                                 writeable=False)
 
     def __reduce__(self):
         # The runs overlap: a copy of them would be a hundred times as large.
-        return PhaseRuns, (self.table, self.shape)
+        return PhaseRuns, (self.tables, self.shape)
 
     def __deepcopy__(self, memo):
         return self
 
-    def gather(self, column, row):
-        """Return the 16 taps (m, 16, ny * width) of stamps whose first pixel is at (m,)."""
+    def gather(self, column, row, which=None):
+        """Return the 16 taps (m, 16, ny * width) of stamps whose first pixel is at (m,).
+
+        With several tables, those of the tables ``which`` (m, k), (m, 16 k, ny * width).
+        """
         tap = np.arange(4)
         place_y, phase_y = np.divmod(row[:, np.newaxis] + tap, self._steps_y)
         place_x, phase_x = np.divmod(column[:, np.newaxis] + tap, self._steps_x)
         in_y = phase_y * (self._steps_x * self._size) + place_y * self.width + self._margin
         in_x = phase_x * self._size + place_x
         first = (in_y[:, :, np.newaxis] + in_x[:, np.newaxis]).reshape(-1, 16)
+        if which is not None:
+            size = self._steps_x * self._steps_y * self._size
+            first = (first[:, np.newaxis] + size * which[:, :, np.newaxis]).reshape(len(which), -1)
         return self._runs[np.clip(first, 0, len(self._runs) - 1)]
 
 
@@ -91,21 +90,23 @@ class _OwnTaps:
     runs : PhaseRuns
     column, row : ndarray of int, shape (m,)
         First taps of the stamps' first pixels.
+    which : ndarray of int, shape (m, n_tables), optional
+        Tables to take them from, one after the other.
     """
 
-    def __init__(self, runs, column, row):
+    def __init__(self, runs, column, row, which=None):
         n_rows, self._n_columns = runs.shape
         self._shape = (len(column), n_rows, runs.width)
-        self._taps = runs.gather(column, row)
+        self._taps = runs.gather(column, row, which)
 
     def interpolate(self, weights, out):
-        """Write combinations of the taps, weights (m, k, 16), to ``out`` (m, k, n_pixels)."""
+        """Write combinations of the taps, weights (m, k, n_taps), to ``out`` (m, k, n_pixels)."""
         m, n_rows, width = self._shape
         found = np.matmul(weights, self._taps).reshape(m, -1, n_rows, width)
         np.copyto(out.reshape(m, -1, n_rows, self._n_columns), found[..., :self._n_columns])
 
     def sum_pixels(self, slope):
-        """Return the sums over pixels of the taps times ``slope`` (m, n_pixels), (m, 16)."""
+        """Return the sums over pixels of the taps times ``slope`` (m, n_pixels), (m, n_taps)."""
         m, n_rows, _ = self._shape
         wide = np.zeros(self._shape)
         wide[:, :, :self._n_columns] = slope.reshape(m, n_rows, self._n_columns)
@@ -140,7 +141,7 @@ class _SharedTaps:
         return sums
 
 
-class TabulatedLikelihood:
+class TabulatedLikelihood(StarLikelihood):
     """Poisson likelihood of stamps under a tabulated PRF.
 
     The first parameters are flux, x and y, the last is the background;
@@ -161,16 +162,8 @@ class TabulatedLikelihood:
     """
 
     def __init__(self, counts, runs, n_params=4, offset=0.0, weights=None):
-        self.counts = counts
-        self.weights = weights
-        self.n_params = n_params
-        self.offset = np.asarray(offset, dtype=float)
+        super().__init__(counts, 3, n_params, offset, weights)
         self._runs, self._table, self._shape = runs, runs.table, runs.shape
-        self._ones = np.ones(counts.shape[1])
-        size = min(_BLOCK, len(counts))
-        # P and its gradient, and what they are multiplied with.
-        self._images = np.empty((size, 3, counts.shape[1]))
-        self._factors = np.empty((size, 5, counts.shape[1]))
 
     def is_valid(self, params):
         """Say for which columns of ``params`` the star's support touches the stamp."""
@@ -184,13 +177,13 @@ class TabulatedLikelihood:
 
         As `GaussianLikelihood.evaluate`.
         """
-        order = self._order_by_cell(params)
+        order, evaluate = self._order_by_cell(params), super().evaluate
         if order is None:
-            return self._evaluate(params, rows, curvature)
+            return evaluate(params, rows, curvature)
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
-        return tuple(term[..., back] for term in
-                     self._evaluate(params[:, order], rows[order], curvature))
+        return tuple(term[..., back]
+                     for term in evaluate(params[:, order], rows[order], curvature))
 
     def _order_by_cell(self, params):
         """Return what sorts the stars by cell, (m,); None where few have one in common."""
@@ -200,44 +193,10 @@ class TabulatedLikelihood:
         n_cells = 1 + np.count_nonzero((u[1:] != u[:-1]) | (v[1:] != v[:-1]))
         return order if len(order) > _FEWEST_IN_CELL * n_cells else None
 
-    def _evaluate(self, params, rows, curvature):
-        """Do the work of `evaluate` for stars in any order."""
-        p, m = params.shape
-        value, totals = np.empty(m), np.empty((m, 2))
-        products, bends = np.empty((m, 3, 5)), np.zeros((m, 3))
-        with np.errstate(all='ignore'):
-            stars = self._place(params[1], params[2])
-            for start in range(0, m, _BLOCK):
-                part = slice(start, min(start + _BLOCK, m))
-                self._sum_block(params[:, part], rows[part], curvature, stars.of(part),
-                                value[part], products[part], totals[part], bends[part])
-            slope, curve = _in_parameters(params[0], products.transpose(1, 2, 0), totals.T,
-                                          bends.T if curvature in _OBSERVED else None)
-        gradient, information = np.zeros((p, m)), np.zeros((p, p, m))
-        gradient[:3], gradient[-1] = slope[:3], slope[3]
-        information[:3, :3], information[-1, -1] = curve[:3, :3], curve[3, 3]
-        information[:3, -1] = information[-1, :3] = curve[:3, 3]
-        return value, gradient, information
-
-    def mean(self, params, rows):
-        """Return the PSF and the whole mean of ``rows``, two (m, n_pixels)."""
-        psf = np.empty((len(rows), self.counts.shape[1]))
-        with np.errstate(all='ignore'):
-            stars = self._place(params[1], params[2])
-            for start in range(0, len(rows), _BLOCK):
-                part = slice(start, min(start + _BLOCK, len(rows)))
-                psf[part] = self._interpolate(stars.of(part))[0][:, 0]
-            psf *= params[0][:, np.newaxis]
-        return psf, psf + params[-1][:, np.newaxis] + self._offset_of(rows)
-
-    def _offset_of(self, rows):
-        """Return the part of the offset that belongs to ``rows``."""
-        return self.offset[rows] if self.offset.ndim == 2 else self.offset
-
-    def _place(self, x, y):
-        """Return what is needed to know of stars at x and y, (m,) each: `_Stars`."""
+    def _place(self, params, rows):
+        """Return what is needed to know of stars: `_Stars`."""
         table = self._table
-        u, v = table.samples(-x, -y)
+        u, v = table.samples(-params[1], -params[2])
         column, row, t_x, t_y = table.locate(u, v)
         is_new = np.ones(len(u), dtype=bool)
         is_new[1:] = (np.diff(column) != 0) | (np.diff(row) != 0)
@@ -245,7 +204,8 @@ class TabulatedLikelihood:
         in_x, in_y = (table.fade(places, axis) for axis, places in enumerate(self._samples(u, v)))
         if (in_x == 1.0).all() and (in_y == 1.0).all():
             in_x = in_y = None
-        return _Stars(u, v, column, row, is_new, weights[:, :3].copy(), weights[:, 3:], in_x, in_y)
+        return _Stars(u, v, column, row, is_new, weights[:, :3].copy(), weights[:, 3:], in_x, in_y,
+                      None)
 
     def _samples(self, u, v):
         """Return where columns (m, nx) and rows (m, ny) are among the samples."""
@@ -253,42 +213,50 @@ class TabulatedLikelihood:
         return (u[:, np.newaxis] + steps[0] * np.arange(nx),
                 v[:, np.newaxis] + steps[1] * np.arange(ny))
 
-    def _interpolate(self, stars):
-        """Return what the table says about at most ``_BLOCK`` stars.
+    def _images(self, stars):
+        """Return what the table says about at most one block of stars.
 
         Returns
         -------
         images : ndarray, shape (m, 3, n_pixels)
             P and its derivatives by x and y of the star. A buffer,
             overwritten by the next call.
-        taps : _OwnTaps or _SharedTaps
-        inside : None or ndarray, shape (m, n_pixels)
-            1 for pixels in the support, 0 for others, between where they
-            fade; None where all are inside.
-        fading : None or (ndarray of int, ndarray)
-            Stars of which pixels fade, and what that adds to their second
-            derivatives, (k, 3, n_pixels).
+        known : _Known
+            What second derivatives need.
         """
-        m = len(stars.column)
-        begin = np.flatnonzero(stars.is_new)
-        if not stars.is_new[0]:
-            begin = np.concatenate([[0], begin])
-        where = self._runs, stars.column, stars.row
-        taps = (_SharedTaps(*where, begin) if m > _FEWEST_IN_CELL * len(begin)
-                else _OwnTaps(*where))
-        images = self._images[:m]
+        taps = self._taps_of(stars)
+        images = self._buffer[:len(stars.column)]
         taps.interpolate(stars.weights, images)
         if stars.in_x is None:
-            return images, taps, None, None
+            return images, _Known(stars, taps, None, None)
         inside = _outer(stars.in_y, stars.in_x)
         near = np.flatnonzero(_any_between(stars.in_x) | _any_between(stars.in_y))
         if not near.size:
             images *= inside[:, np.newaxis]
-            return images, taps, inside, None
+            return images, _Known(stars, taps, inside, None)
         slopes, bends = self._fading(images[near], stars.of(near))
         images *= inside[:, np.newaxis]
         images[near, 1:] += slopes
-        return images, taps, inside, (near, bends)
+        return images, _Known(stars, taps, inside, (near, bends))
+
+    def _bends(self, slope, known):
+        """Return the sums of the slope (m, n_pixels) times xx, xy and yy of P, (m, 3)."""
+        stars, taps, inside, fading = known
+        of_taps = taps.sum_pixels(slope if inside is None else slope * inside)
+        bends = np.matmul(stars.bends, of_taps[:, :, np.newaxis])[:, :, 0]
+        if fading is not None:
+            near, of_fading = fading
+            bends[near] += np.matmul(of_fading, slope[near][:, :, np.newaxis])[:, :, 0]
+        return bends
+
+    def _taps_of(self, stars):
+        """Return the taps of stars, shared if many are in one cell."""
+        begin = np.flatnonzero(stars.is_new)
+        if not stars.is_new[0]:
+            begin = np.concatenate([[0], begin])
+        where = self._runs, stars.column, stars.row
+        is_shared = len(stars.column) > _FEWEST_IN_CELL * len(begin)
+        return _SharedTaps(*where, begin) if is_shared else _OwnTaps(*where)
 
     def _fading(self, images, stars):
         """Return what the fading at the edge adds to the derivatives of P times its weight.
@@ -308,37 +276,26 @@ class TabulatedLikelihood:
                           2 * y * by_y + value * _outer(bend_y, stars.in_x)], axis=1)
         return slopes, bends
 
-    def _sum_block(self, params, rows, curvature, stars, value, products, totals, bends):
-        """Write the sums over pixels of at most ``_BLOCK`` rows into the last four arguments.
 
-        Half the deviance (m,); products (m, 3, 5) of P and its gradient with
-        these times the information, the information and the slope; totals of
-        the latter two (m, 2); and, where it is needed, that of the slope with
-        the second derivatives (m, 3).
-        """
-        images, taps, inside, fading = self._interpolate(stars)
-        mean = images[:, 0] * params[0, :, np.newaxis]
-        mean += params[-1][:, np.newaxis]
-        mean += self._offset_of(rows)
-        half_deviance, slope, expected, observed = continued_terms(self.counts[rows], mean, _FLOOR)
-        weight = expected if curvature == 'fisher' else observed
-        if self.weights is not None:
-            used = self.weights[rows] > 0
-            half_deviance, slope, weight = (np.where(used, term, 0.0)
-                                            for term in (half_deviance, slope, weight))
-        factors = self._factors[:len(rows)]
-        factors[:, 3], factors[:, 4] = weight, slope
-        np.multiply(images, weight[:, np.newaxis], out=factors[:, :3])
-        np.matmul(half_deviance, self._ones, out=value)
-        np.matmul(factors[:, 3:], self._ones, out=totals)
-        np.matmul(images, factors.transpose(0, 2, 1), out=products)
-        if curvature in _OBSERVED:
-            seen = slope if inside is None else slope * inside
-            of_taps = taps.sum_pixels(seen)
-            np.matmul(stars.bends, of_taps[:, :, np.newaxis], out=bends[:, :, np.newaxis])
-            if fading is not None:
-                near, of_fading = fading
-                bends[near] += np.matmul(of_fading, slope[near][:, :, np.newaxis])[:, :, 0]
+class _Known(NamedTuple):
+    """What is known of the stars of a block once they are interpolated.
+
+    Attributes
+    ----------
+    stars : _Stars
+    taps : _OwnTaps or _SharedTaps
+    inside : None or ndarray, shape (m, n_pixels)
+        1 for pixels in the support, 0 for others, between where they
+        fade; None where all are inside.
+    fading : None or (ndarray of int, ndarray)
+        Stars of which pixels fade, and what that adds to their second
+        derivatives, (k, 3, n_pixels).
+    """
+
+    stars: '_Stars'
+    taps: object
+    inside: np.ndarray
+    fading: tuple
 
 
 class _Stars(NamedTuple):
@@ -352,12 +309,14 @@ class _Stars(NamedTuple):
         First taps of these.
     is_new : ndarray of bool, shape (m,)
         Whether a star is in another cell than the one before.
-    weights, bends : ndarray, shape (m, 3, 16)
+    weights, bends : ndarray, shape (m, 3, n_taps)
         Weights of the taps in P and its gradient, and in its second
         derivatives xx, xy and yy.
     in_x, in_y : ndarray, shape (m, nx), (m, ny), or None
         1 for columns and rows in the support, 0 for others, between where
         they fade; None where all are inside.
+    which : ndarray of int, shape (m, n_tables), or None
+        The tables that the star's is mixed from, where there are several.
     """
 
     u: np.ndarray
@@ -369,6 +328,7 @@ class _Stars(NamedTuple):
     bends: np.ndarray
     in_x: np.ndarray
     in_y: np.ndarray
+    which: np.ndarray
 
     def of(self, part):
         """Return some of the stars, a slice or indices."""
@@ -384,33 +344,3 @@ def _outer(rows, columns):
     """Return the products of rows (m, ny) and columns (m, nx), (m, n_pixels)."""
     m, n_pixels = len(rows), rows.shape[1] * columns.shape[1]
     return np.einsum('mr,mc->mrc', rows, columns).reshape(m, n_pixels)
-
-
-def _in_parameters(flux, products, totals, bends):
-    """Return gradient (4, m) and information (4, 4, m) in flux, x, y and background.
-
-    ``products`` (3, 5, m), ``totals`` (2, m) and ``bends`` (3, m) are the sums
-    over pixels of `TabulatedLikelihood`; without ``bends`` the information is
-    that of first derivatives.
-    """
-    information = np.empty((4, 4, len(flux)))
-    information[:3, :3] = products[:, :3]
-    information[:3, 3] = information[3, :3] = products[:, 3]
-    information[3, 3] = totals[0]
-    information[1:3] *= flux
-    information[:, 1:3] *= flux
-    gradient = np.concatenate([products[:, 4], totals[1:]])
-    if bends is not None:
-        information[0, 1:3] += gradient[1:3]
-        information[1:3, 0] += gradient[1:3]
-        xx, xy, yy = flux * bends
-        information[1, 1] += xx
-        information[1, 2] += xy
-        information[2, 1] += xy
-        information[2, 2] += yy
-    gradient[1:3] *= flux
-    nothing = np.abs(flux) < _SMALLEST_FLUX
-    if nothing.any():
-        gradient[1:3, nothing] = 0.0
-        information[1:3, :, nothing] = information[:, 1:3, nothing] = 0.0
-    return gradient, information

@@ -25,7 +25,7 @@ __all__ = ['pose_problem']
 
 
 def pose_problem(counts, model, *, background, known_background, read_variance, mask,
-                 init, fixed, shared, bounds, priors):
+                 init, fixed, shared, bounds, priors, origin):
     """Check the arguments of `fit_stamps` and return the `Problem`.
 
     Raises
@@ -56,13 +56,13 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
     prior_mean, prior_precision = _priors(model, priors, len(counts))
     rows = _usable_rows(counts, used, len(own))
     init = _check_init(init, names, shared, rows, len(counts))
+    kernel = kernel_of(model, counts.shape[1:], [*own, *shared], init)
     values = [float(np.ravel(getattr(model, name).value)[0]) for name in model.param_names]
     return Problem(
-        counts=counts, used=used, model=model,
-        kernel=kernel_of(model, counts.shape[1:], [*own, *shared], init), init=init,
+        counts=counts, used=used, model=model, kernel=kernel, init=init,
         fixed_values=np.array([*values, 0.0]), offset=offset, read_variance=read_variance,
         constraints=Constraints(own, lower, upper, prior_mean, prior_precision),
-        shared=shared, rows=rows)
+        shared=shared, rows=rows, origin=_check_origin(origin, kernel, len(counts)))
 
 
 def _check_counts(counts, mask):
@@ -88,6 +88,22 @@ def _check_counts(counts, mask):
     if own_mask is not None:
         mask = own_mask if mask is None else own_mask | mask
     return counts, mask
+
+
+def _check_origin(origin, kernel, n):
+    """Return where the stamps' first pixels are, (n, 2), or None."""
+    if origin is None:
+        if kernel.kind == 'gridded':
+            raise ValueError('A GriddedPSFModel depends on the place on the detector, but it is '
+                             'not known where the stamps are: pass x and y of their first pixels '
+                             'as origin=.')
+        return None
+    origin = as_float_array(origin, 'origin')
+    require_finite(origin, 'origin', 'pass x and y of the first pixel')
+    if origin.shape not in ((2,), (n, 2)):
+        raise ValueError(f'origin must be x and y of the first pixel of each stamp, of shape (2,) '
+                         f'or ({n}, 2), but its shape is {origin.shape}: reshape it.')
+    return np.broadcast_to(origin, (n, 2))
 
 
 def _check_model(model):

@@ -16,7 +16,8 @@ __all__ = ['fit_stamps']
 
 def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_variance=0.0,
                mask=None, init=None, fixed=(), shared=(), bounds=None, priors=None,
-               covariance='fisher', max_iter=100, n_threads=None, progress_bar=False):
+               origin=None, covariance='fisher', max_iter=100, n_threads=None,
+               progress_bar=False):
     """Fit a PSF to many stamps at once by Poisson maximum likelihood.
 
     The stamps are independent, except for parameters named in ``shared``.
@@ -34,8 +35,10 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         values of those that cannot be measured.
         `~kpsf.EllipticalGaussianPSF` has a kernel of its own, and so have
         `~kpsf.TabulatedPRF`, `~kpsf.KeplerPRF` and `~kpsf.TessPRF` unless
-        they are scaled, rotated or filled outside; others are
-        evaluated by broadcasting, with ``fit_deriv`` where it serves.
+        they are scaled, rotated or filled outside, and photutils' Gaussians
+        (integrated ones unless they are turned), `~photutils.psf.ImagePSF`
+        and `~photutils.psf.GriddedPSFModel`; others are evaluated by
+        broadcasting, with ``fit_deriv`` where it serves.
     background : 'fit' or float or array_like, shape (ny, nx) or (n, ny, nx)
         ``'fit'``: one constant >= 0 per stamp, in electrons per pixel. Else
         the known background that ``counts`` contains.
@@ -64,6 +67,10 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     priors : dict, optional
         Name to (mean, stddev) of a Gaussian prior; numbers or one per
         stamp. Errors are posterior errors then.
+    origin : array_like, shape (2,) or (n, 2), optional
+        x and y on the detector of each stamp's first pixel, for models that
+        change over it. Positions are counted from that pixel with and
+        without.
     covariance : {'fisher', 'observed', 'sandwich'}
         Inverse expected information; inverse observed information; or the
         sandwich [2]_ of the observed information and the scores' variance,
@@ -121,7 +128,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     problem = pose_problem(counts, model, background=background,
                            known_background=known_background, read_variance=read_variance,
                            mask=mask, init=init, fixed=fixed, shared=shared, bounds=bounds,
-                           priors=priors)
+                           priors=priors, origin=origin)
     names = (*model.param_names, *(['background'] if isinstance(background, str) else []))
 
     series = problem.series(n_threads, progress_bar)
@@ -143,8 +150,7 @@ def _are_possible(problem, fits, series):
     below zero to find back, and what they find there is no maximum of a likelihood.
     """
     possible = np.ones(len(problem.rows), dtype=bool)
-    has_negative_wings = problem.kernel.kind == 'tabulated' and problem.model.data.min() < 0
-    if not has_negative_wings or problem.n_params - 1 in problem.moving:
+    if problem.kernel.lowest >= 0 or problem.n_params - 1 in problem.moving:
         return possible
 
     def look(part):

@@ -43,6 +43,8 @@ class Problem:
         Parameters with one value for the series.
     rows : ndarray of int, shape (m,)
         Stamps with enough pixels to be fitted.
+    origin : ndarray, shape (n, 2), or None
+        x and y of the stamps' first pixels, where they are known.
     """
 
     counts: np.ndarray
@@ -56,6 +58,7 @@ class Problem:
     constraints: Constraints
     shared: np.ndarray
     rows: np.ndarray
+    origin: np.ndarray | None
 
     @property
     def shape(self):
@@ -102,7 +105,10 @@ class Problem:
     def likelihood(self, rows):
         """Return the likelihood of the stamps ``rows`` (a slice or indices)."""
         counts, weights = self.pixels(rows)
-        return self.kernel.likelihood(counts, offset=self.known_mean(rows), weights=weights)
+        known = {'offset': self.known_mean(rows), 'weights': weights}
+        if self.origin is not None and self.kernel.takes_origin:
+            known['origin'] = self.origin[rows]
+        return self.kernel.likelihood(counts, **known)
 
     def series(self, n_threads, progress_bar=False):
         """Return the stamps to fit, in chunks, as the solver takes them."""

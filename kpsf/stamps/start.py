@@ -33,33 +33,38 @@ def starting_params(problem, series):
     ndarray, shape (p, m)
     """
     start, init = np.empty((problem.n_params, len(problem.rows))), problem.init
-    is_gaussian = problem.kernel.kind == 'gaussian'
+    kind, names = problem.kernel.kind, problem.model.param_names
     reference, precision = (1.0, 0.0, 0.0, 0.0), None
-    if problem.kernel.kind == 'tabulated':
+    if kind == 'tabulated':
         reference, precision = _measured_table(problem)
 
     def measure(part):
         moments = _moments(problem, problem.stamps(part), precision)
-        start[:, part] = moments if is_gaussian else _in_parameters(problem, moments, reference)
+        start[:, part] = (moments if kind == 'gaussian'
+                          else _in_parameters(problem, moments, reference))
 
-    series.run(measure, series.parts)
+    place_is_known = all(name in init for name in position_names(problem.model))
+    if place_is_known:
+        start[:] = problem.fixed_values[:, np.newaxis]
+    if not place_is_known or kind == 'gaussian':
+        series.run(measure, series.parts)
     moving = set(problem.moving)
-    for j, name in enumerate((*problem.model.param_names, 'background')):
+    for j, name in enumerate((*names, 'background')):
         if name in init:
             start[j] = init[name] if np.ndim(init[name]) == 0 else init[name][problem.rows]
         elif j not in moving:
             start[j] = problem.fixed_values[j]
         elif j in problem.shared:
             start[j] = np.median(start[j])
-    if problem.kernel.kind == 'general':
-        _rescale_flux(problem, start, series)
-    if problem.kernel.kind == 'tabulated' and problem.n_params - 1 in moving:
+    if place_is_known or kind not in ('gaussian', 'tabulated'):
+        _fit_linear(problem, start, series, place_is_known)
+    if problem.kernel.lowest < 0 and problem.n_params - 1 in moving:
         # A mean below zero, in negative wings without sky, is no place to start from.
-        start[-1] = np.maximum(start[-1], -problem.model.data.min() * start[0])
+        start[-1] = np.maximum(start[-1], -problem.kernel.lowest * start[0])
     j, limits = problem.moving, series.constraints
     start[j] = np.clip(start[j], limits.lower[j], limits.upper[j])
     start[problem.shared] = np.median(start[problem.shared], axis=1, keepdims=True)
-    if is_gaussian:
+    if kind == 'gaussian':
         _check_shape(start)
     return start
 
@@ -128,26 +133,56 @@ def _measured_table(problem):
     return np.array([flux / _MANY, at_x - x, at_y - y, background / _MANY]).mean(axis=1), precision
 
 
-def _rescale_flux(problem, start, series):
-    """Scale the flux (or amplitude) so that model and data agree, in place."""
+def _fit_linear(problem, start, series, with_background):
+    """Fit the flux (or amplitude), and the background as well, by least squares, in place.
+
+    Only those that move and were not given.
+    """
     name = scale_name(problem.model)
-    if name is None or name in problem.init:
+    if name is None:
         return
-    j = problem.model.param_names.index(name)
-    if j not in problem.moving:
+    j, moving = problem.model.param_names.index(name), set(problem.moving)
+    is_free = name not in problem.init and j in moving
+    with_background &= 'background' not in problem.init and problem.n_params - 1 in moving
+    if not is_free and not with_background:
         return
 
-    def scale(part):
+    def fit(part):
         likelihood = series.objective(part)
         params = start[:, part].copy()
         params[j] = np.where(params[j] == 0, 1.0, params[j])
+        if with_background:
+            params[-1] = 0.0
         psf, mean = likelihood.mean(params, np.arange(params.shape[1]))
-        data = likelihood.counts - (mean - psf)
-        if likelihood.weights is not None:
-            psf = psf * likelihood.weights
-        with np.errstate(all='ignore'):
-            factor = np.vecdot(psf, data) / np.vecdot(psf, psf)
-        factor = np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
-        start[j, part] = params[j] * factor
+        used = 1.0 if likelihood.weights is None else likelihood.weights
+        factor, level = _solve_linear(psf * used, (likelihood.counts - mean + psf) * used,
+                                      np.broadcast_to(used, psf.shape).sum(axis=1),
+                                      likelihood.counts, is_free, with_background)
+        if is_free:
+            start[j, part] = params[j] * factor
+        if with_background:
+            # A level of 0 still stands for a small positive expectation.
+            start[-1, part] = np.maximum(level, 0.01 - np.min(mean - psf, axis=1))
 
-    series.run(scale, series.parts)
+    series.run(fit, series.parts)
+
+
+def _solve_linear(psf, data, n_used, counts, with_factor, with_level):
+    """Return the factor of a PSF and the level beside it, (m,) each, least squares.
+
+    A star that the data do not show is given the flux of one standard error:
+    one below zero would be driven away from the light.
+    """
+    square, total = np.vecdot(psf, psf), psf.sum(axis=1)
+    overlap, light = np.vecdot(psf, data), data.sum(axis=1)
+    factor, level = np.ones(len(psf)), np.zeros(len(psf))
+    with np.errstate(all='ignore'):
+        if with_factor:
+            free = square - total**2 / n_used if with_level else square
+            factor = (overlap - total * light / n_used if with_level else overlap) / free
+            error = np.sqrt(np.maximum(counts.sum(axis=1), 1.0) / n_used / free)
+            factor = np.maximum(factor, error)
+            factor = np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)
+        if with_level:
+            level = np.nan_to_num((light - factor * total) / n_used)
+    return factor, level
