@@ -23,6 +23,8 @@ _SMALL_MEAN = 1e-4
 _LARGE_MEAN = 1e2
 # Expected variance of the statistic under which nothing is expected at all, but for rounding.
 _NO_VARIANCE = 1e-12
+# Means that are worked on together: their arrays stay in the cache.
+_BLOCK = 8192
 
 # Coefficients of mean^0, mean^-1, ...: the deviance as a power series in (k - mean) / mean, with
 # the central moments of the Poisson distribution put in.
@@ -175,12 +177,11 @@ def cstat_moments(model):
     [0.0922 1.1468 1.0017] [0.5243 1.3646 2.0068]
     """
     model = _check_model(model)
-    moments = np.empty((2, model.size))
     flat = model.ravel()
-    small, large = flat < _SMALL_MEAN, flat > _LARGE_MEAN
-    middle = ~(small | large)
+    moments = _interpolated_moments(np.log(np.clip(flat, _SMALL_MEAN, _LARGE_MEAN)))
+    # Of most images, most pixels are in the table.
+    small, large = np.flatnonzero(flat < _SMALL_MEAN), np.flatnonzero(flat > _LARGE_MEAN)
     moments[:, small] = _summed_moments(flat[small], n_counts=3)
-    moments[:, middle] = _tabulated_moments()(np.log(flat[middle]))
     moments[:, large] = [np.polynomial.polynomial.polyval(1.0 / flat[large], series)
                          for series in _LARGE_MEAN_SERIES]
     mean, variance = moments.reshape(2, *model.shape)
@@ -280,14 +281,40 @@ def _summed_moments(mean, n_counts):
     return np.array([first, second - first**2])
 
 
+def _interpolated_moments(log_mean):
+    """Return mean and variance, (2, n), between the means of the table."""
+    first, step, coefficients = _tabulated_moments()
+    moments = np.empty((2, log_mean.size))
+    for start in range(0, log_mean.size, _BLOCK):
+        part = slice(start, start + _BLOCK)
+        place = (log_mean[part] - first) / step
+        index = np.minimum(place.astype(np.intp), coefficients.shape[2] - 1)
+        place -= index
+        for row, (cubic, square, slope, value) in zip(moments, coefficients):
+            result = cubic.take(index)
+            for next_ in (square, slope, value):
+                result *= place
+                result += next_.take(index)
+            row[part] = result
+    return moments
+
+
 @lru_cache(maxsize=1)
 def _tabulated_moments():
-    """Return the spline that takes ln(mean), shape (n,), to mean and variance, shape (2, n)."""
+    """Return the spline that takes ln(mean) to mean and variance of the deviance.
+
+    Its first knot, their distance, which is the same everywhere and spares a
+    search, and the coefficients of a cubic polynomial in units of it,
+    (2, 4, n_intervals).
+    """
     log_mean = np.linspace(np.log(_SMALL_MEAN), np.log(_LARGE_MEAN), 400)
     # 15 standard deviations above the largest mean nothing is left to add.
     n_counts = int(_LARGE_MEAN + 15 * np.sqrt(_LARGE_MEAN))
     moments = _summed_moments(np.exp(log_mean), n_counts)
-    return CubicSpline(log_mean, moments, axis=1)
+    step = log_mean[1] - log_mean[0]
+    powers = step ** np.arange(3, -1, -1)[:, np.newaxis]
+    coefficients = [CubicSpline(log_mean, row).c * powers for row in moments]
+    return log_mean[0], step, np.ascontiguousarray(coefficients)
 
 
 def _check_counts_and_model(counts, model):

@@ -227,7 +227,7 @@ def test_only_finite_parameters_are_valid():
                                    Moffat2D(90, 4, 3, 2.0, 3.1)])
 def test_models_that_broadcast_give_all_stamps_at_once(model):
     function = StampModel(model, SHAPE)
-    assert function._broadcasts
+    assert function._function._broadcasts
     params = np.array(model.parameters)[:, None] * np.linspace(0.9, 1.1, 4)
     y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
     for column, values in zip(params.T, function(params), strict=True):
@@ -237,7 +237,7 @@ def test_models_that_broadcast_give_all_stamps_at_once(model):
 @pytest.mark.parametrize('model', [LoopingGaussian(), SilentlyWrongWhenBroadcast()])
 def test_models_that_do_not_broadcast_are_called_one_stamp_at_a_time(model):
     function = StampModel(model, SHAPE)
-    assert not function._broadcasts
+    assert not function._function._broadcasts
     params = np.array([[90.0, 50.0, 20.0], [4.0, 3.0, 5.0], [3.5, 3.0, 4.0], [1.1, 0.8, 2.0]])
     y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
     for column, values in zip(params.T, function(params), strict=True):

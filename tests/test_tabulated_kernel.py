@@ -9,7 +9,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from kpsf._kernels import star as star_kernel
-from kpsf._kernels import tabulated
 from kpsf._kernels.poisson import deviance
 from kpsf._kernels.spline import SplineTable
 from kpsf._kernels.tabulated import PhaseRuns, TabulatedLikelihood

@@ -69,6 +69,7 @@ class BroadcastLikelihood:
         self._linear, self._n_terms = set(linear), n_terms
         self._largest_step = np.broadcast_to(largest_step, n_params - 1)[:, np.newaxis]
         self._moving = range(n_params - 1) if moving is None else moving
+        self._bent = {*self._moving} - self._linear
         self._errors = np.full((n_params - 1, len(counts)), np.nan)
         # Read noise can make an average negative; the floor must not be.
         self._floor = _FLOOR * (np.maximum(counts.mean(axis=1, keepdims=True), 0.0) + 1e-3)
@@ -100,12 +101,17 @@ class BroadcastLikelihood:
         """Return the function and the whole mean of ``rows``, two (m, n_pixels)."""
         with np.errstate(all='ignore'):
             psf = self._function(params[:-1], rows)
+        return psf, self._with_background(psf, params[-1], rows)
+
+    def _with_background(self, psf, background, rows):
+        """Return the whole mean, (m, n_pixels)."""
         offset = self.offset[rows] if self.offset.ndim == 2 else self.offset
-        return psf, psf + params[-1][:, None] + offset
+        return psf + background[:, None] + offset
 
     def _block(self, params, rows, curvature):
         """Return value (m,), gradient (p, m) and information (p, p, m)."""
-        psf, mean = self.mean(params, rows)
+        psf, jacobian = self._images(params[:-1], rows)
+        mean = self._with_background(psf, params[-1], rows)
         half_deviance, slope, expected, observed = continued_terms(
             self.counts[rows], mean, self._floor[rows])
         if self.weights is not None:
@@ -114,7 +120,6 @@ class BroadcastLikelihood:
                 np.where(used > 0, term, 0.0)
                 for term in (half_deviance, slope, expected, observed))
         weight = observed if curvature in ('score', 'observed') else expected
-        jacobian = self._jacobian(params[:-1], rows, psf)
         gradient = np.matmul(jacobian, slope[:, :, None])[:, :, 0].T
         information = _weighted_products(jacobian, weight)
         if curvature in ('newton', 'fisher'):
@@ -136,23 +141,27 @@ class BroadcastLikelihood:
         """
         q, m = params.shape
         size = q // self._n_terms
-        second = np.zeros((q, q, m))
-        moving = set(self._moving)
+        second, linear = np.zeros((q, q, m)), sorted(self._linear)
         steps = np.minimum(self._largest_step, _SECOND_STEP / _STEP * np.array(
             [self._step(j, params[j], rows) for j in range(q)]))
         for j in range(size):
-            columns = [i for i in range(j, q, size) if i in moving]
+            columns = [i for i in range(j, q, size) if i in self._bent]
             if not columns:
                 continue
             shift = np.zeros_like(params)
             shift[columns] = steps[columns]
-            up, down = (np.matmul(self._jacobian(place, rows, self._function(place, rows)),
-                                  slope[:, :, None])[:, :-1, 0].T
+            up, down = (np.matmul(self._images(place, rows)[1], slope[:, :, None])[:, :-1, 0].T
                         for place in (params + shift, params - shift))
             for i in columns:
                 term = slice(i - j, i - j + size)
                 second[term, i] = (up[term] - down[term]) / (2 * steps[i])
+        second[:, linear] = second[linear].transpose(1, 0, 2)
         return 0.5 * (second + second.transpose(1, 0, 2))
+
+    def _images(self, params, rows):
+        """Return the function (m, n_pixels), and its Jacobian as `_jacobian` does."""
+        psf = self._function(params, rows)
+        return psf, self._jacobian(params, rows, psf)
 
     def _jacobian(self, params, rows, psf):
         """Return d mean / d (params, background), shape (m, p, n_pixels)."""

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Which kernel serves which model."""
+"""Which kernel serves which model: for stamps of one star, and for groups of stars."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,20 @@ from .._kernels.broadcast import BroadcastLikelihood
 from .._kernels.gaussian import GaussianLikelihood
 from .._kernels.gridded import GriddedLikelihood, NodeGrid
 from .._kernels.integrated import IntegratedLikelihood
+from .._kernels.profiles import GaussianProfile, IntegratedProfile, TableProfile
 from .._kernels.spline import SplineTable
 from .._kernels.tabulated import PhaseRuns, TabulatedLikelihood
-from .._kernels.widths import WidthsLikelihood
-from ..models import EllipticalGaussianPSF, TabulatedPRF
+from .._kernels.widths import WidthsLikelihood, shape_of_widths
+from ..models import (
+    EllipticalGaussianPSF,
+    TabulatedPRF,
+    position_names,
+    total_flux_name,
+)
 from ..models.gaussian import SIGMA_TO_FWHM
-from .model_functions import StampModel
+from .model_functions import ModelProfile, StampModel
 
-__all__ = ['Kernel', 'kernel_of']
+__all__ = ['Kernel', 'kernel_of', 'profile_of']
 
 # Stamps that one thread works on at a time: enough to hide the cost of
 # Python, few enough for their 7 x 7 matrices not to need memory that shows.
@@ -64,19 +70,34 @@ def kernel_of(model, shape, moving, init):
     init : dict
         Given values by name; those of parameters that are not fitted are held.
     """
-    if type(model) is EllipticalGaussianPSF:
-        return Kernel('gaussian', partial(GaussianLikelihood, shape=shape), _CHUNK)
-    if _is_upright_table(model, moving, init):
-        return _tabulated([model.table], model, shape)
-    if type(model).__module__.startswith('photutils.'):
-        kernel = _kernel_of_photutils(model, shape, moving, init)
-        if kernel is not None:
-            return kernel
-    n_params = len(model.param_names) + 1
-    stamp_model = StampModel(model, shape)
-    return Kernel('general', partial(
-        _general, model=stamp_model, n_params=n_params,
+    kind, n_params = _kind_of(model, moving, init), len(model.param_names) + 1
+    if kind == 'gaussian':
+        return Kernel(kind, partial(GaussianLikelihood, shape=shape), _CHUNK)
+    if kind == 'widths':
+        likelihood = partial(WidthsLikelihood, shape=shape, n_widths=n_params - 4)
+        return Kernel(kind, likelihood, _CHUNK)
+    if kind == 'integrated':
+        n_widths, unit = _widths_of(model)
+        free_widths = any(3 <= j < 3 + n_widths for j in moving)
+        return Kernel(kind, partial(
+            IntegratedLikelihood, shape=shape, n_widths=n_widths, width_in_stddev=unit,
+            free_widths=free_widths, n_params=n_params), _CHUNK)
+    if kind in ('tabulated', 'gridded'):
+        return _kernel_of_tables(kind, model, shape, n_params)
+    return Kernel(kind, partial(
+        _general, model=StampModel(model, shape), n_params=n_params,
         moving=[j for j in moving if j < n_params - 1]), _CHUNK, takes_origin=True)
+
+
+def _kernel_of_tables(kind, model, shape, n_params):
+    """Return the kernel of a model that is one image, or images on a grid."""
+    tables, grid = _tables_of(model)
+    known = {'runs': PhaseRuns(tables, shape), 'n_params': n_params}
+    lowest = min(0.0, *(table.data.min() for table in tables))
+    if kind == 'tabulated':
+        return Kernel(kind, partial(TabulatedLikelihood, **known), _TABULATED_CHUNK, lowest)
+    return Kernel(kind, partial(GriddedLikelihood, grid=grid, **known), _CHUNK, lowest,
+                  takes_origin=True)
 
 
 def _general(counts, model, n_params, moving, origin=None, **known):
@@ -86,11 +107,57 @@ def _general(counts, model, n_params, moving, origin=None, **known):
                                linear=model.linear, moving=moving, **known)
 
 
-def _tabulated(tables, model, shape):
-    """Return the kernel of a model that is one table."""
-    return Kernel('tabulated', partial(TabulatedLikelihood, runs=PhaseRuns(tables, shape),
-                                       n_params=len(model.param_names) + 1),
-                  _TABULATED_CHUNK, min(tables[0].data.min(), 0.0))
+def profile_of(model, moving):
+    """Return what serves groups of stars, and its order of parameters.
+
+    Parameters
+    ----------
+    model : astropy.modeling.Model
+        With a flux and a position.
+    moving : sequence of int
+        Indices of the fitted parameters.
+
+    Returns
+    -------
+    profile : object
+        See `kpsf._kernels.profiles`.
+    order : list of int
+        Which of the model's parameters are its flux, x, y and the rest.
+
+    Raises
+    ------
+    ValueError
+        If the model is not proportional to its flux.
+    """
+    first = [model.param_names.index(name)
+             for name in (total_flux_name(model), *position_names(model))]
+    order = [*first, *(j for j in range(len(model.param_names)) if j not in first)]
+    kind = _kind_of(model, moving, {})
+    if kind == 'gaussian':
+        return GaussianProfile(), order
+    if kind == 'widths':
+        return GaussianProfile(shape_of_widths), order
+    if kind == 'integrated':
+        return IntegratedProfile(*_widths_of(model)), order
+    if kind in ('tabulated', 'gridded'):
+        return TableProfile(*_tables_of(model)), order
+    profile = ModelProfile(model, order)
+    if not profile.is_proportional:
+        raise ValueError(f'A PSF must be proportional to its flux for stars to be fitted jointly, '
+                         f'but {type(model).__name__} is not: fill it with 0 outside of its '
+                         'image, and give the background to the photometry.')
+    return profile, order
+
+
+def _kind_of(model, moving, init):
+    """Return which kernel serves a model."""
+    if type(model) is EllipticalGaussianPSF:
+        return 'gaussian'
+    if _is_upright_table(model, moving, init):
+        return 'tabulated'
+    if type(model).__module__.startswith('photutils.'):
+        return _kind_of_photutils(model, moving, init)
+    return 'general'
 
 
 def _is_upright_table(model, moving, init):
@@ -108,49 +175,36 @@ def _is_held(model, name, value, moving, init):
             and np.all(init.get(name, getattr(model, name).value) == value))
 
 
-def _kernel_of_photutils(model, shape, moving, init):
-    """Return the kernel of a model of photutils, None if there is none."""
+def _kind_of_photutils(model, moving, init):
+    """Return which kernel serves a model of photutils; a subclass may evaluate something else."""
     from photutils import psf
-    # A subclass may evaluate something else.
     kind = type(model)
     if kind in (psf.CircularGaussianPSF, psf.GaussianPSF):
-        n_widths = len(model.param_names) - 3
-        return Kernel('widths', partial(WidthsLikelihood, shape=shape, n_widths=n_widths),
-                      _CHUNK)
-    if kind is psf.CircularGaussianPRF:
-        return _integrated(model, shape, moving, 1, SIGMA_TO_FWHM)
-    if kind is psf.CircularGaussianSigmaPRF:
-        return _integrated(model, shape, moving, 1, 1.0)
+        return 'widths'
+    if kind in (psf.CircularGaussianPRF, psf.CircularGaussianSigmaPRF):
+        return 'integrated'
     if kind is psf.GaussianPRF and _is_held(model, 'theta', 0.0, moving, init):
-        return _integrated(model, shape, moving, 2, SIGMA_TO_FWHM)
-    if kind is psf.ImagePSF and model.fill_value == 0:
-        return _tabulated([_point_table(model.data, model)], model, shape)
-    if kind is psf.GriddedPSFModel and model.fill_value == 0:
-        return _gridded(model, shape)
-    return None
+        return 'integrated'
+    if kind in (psf.ImagePSF, psf.GriddedPSFModel) and model.fill_value == 0:
+        return 'gridded' if kind is psf.GriddedPSFModel and len(model.data) > 1 else 'tabulated'
+    return 'general'
 
 
-def _integrated(model, shape, moving, n_widths, width_in_stddev):
-    """Return the kernel of a Gaussian that is integrated over pixels."""
-    free_widths = any(3 <= j < 3 + n_widths for j in moving)
-    return Kernel('integrated', partial(
-        IntegratedLikelihood, shape=shape, n_widths=n_widths, width_in_stddev=width_in_stddev,
-        free_widths=free_widths, n_params=len(model.param_names) + 1), _CHUNK)
+def _widths_of(model):
+    """Return the number of widths of an integrated Gaussian, and that of a deviation of 1."""
+    names = model.param_names
+    return 2 if 'y_fwhm' in names else 1, 1.0 if 'sigma' in names else SIGMA_TO_FWHM
 
 
-def _gridded(model, shape):
-    """Return the kernel of photutils' model of ePSFs on a grid."""
-    tables = [_point_table(image, model) for image in model.data]
+def _tables_of(model):
+    """Return the splines of a model that is one image or a grid of them, and the grid or None."""
+    if isinstance(model, TabulatedPRF):
+        return [model.table], None
+    steps = tuple(int(factor) for factor in model.oversampling[::-1])
+    images = model.data if model.data.ndim == 3 else model.data[np.newaxis]
+    # The images of photutils end at their first and last samples.
+    tables = [SplineTable(image, steps, model.origin, is_cell=False) for image in images]
     if len(tables) == 1:
-        return _tabulated(tables, model, shape)
+        return tables, None
     # photutils sorts them row by row.
-    x, y = (np.unique(places) for places in np.asarray(model.grid_xypos).T)
-    return Kernel('gridded', partial(GriddedLikelihood, runs=PhaseRuns(tables, shape),
-                                     grid=NodeGrid(x, y)), _CHUNK,
-                  lowest=min(min(table.data.min() for table in tables), 0.0), takes_origin=True)
-
-
-def _point_table(image, model):
-    """Return the spline of an image of photutils, which ends at its first and last sample."""
-    oversampling_y, oversampling_x = (int(factor) for factor in model.oversampling)
-    return SplineTable(image, (oversampling_x, oversampling_y), model.origin, is_cell=False)
+    return tables, NodeGrid(*(np.unique(places) for places in np.asarray(model.grid_xypos).T))
