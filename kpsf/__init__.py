@@ -5,6 +5,7 @@
 - `extract_light_curve`: target pixels become a `LightCurve`, one PSF fit per cadence.
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
 - `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
+- `CentroidPrior`: what is known of a star's position before the fit.
 - `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
 - `KeplerPRF`, `TessPRF`: the instrument's own PRF at a place on the detector, as a model.
 - `TabulatedPRF`: a model from an oversampled image of any PRF; `EllipticalGaussianPRF`, a
@@ -23,6 +24,7 @@ import astropy.modeling.fitting  # noqa: F401
 __version__ = '0.1.0.dev0'
 
 _MODULE_OF = {
+    'CentroidPrior': 'priors',
     'EllipticalGaussianPRF': 'models',
     'EllipticalGaussianPSF': 'models',
     'FitFlag': 'flags',

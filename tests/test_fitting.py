@@ -792,7 +792,7 @@ class TestFitterObject:
         fitter = PoissonLikelihoodFitter(background='fit', priors={'x_0': (5, 0.1)},
                                          covariance='sandwich')
         assert "background='fit'" in repr(fitter)
-        assert "priors={'x_0': (5.0, 0.1)}" in repr(fitter)
+        assert "priors={'x_0': GaussianPrior(mean=5.0, stddev=0.1)}" in repr(fitter)
 
     @pytest.mark.parametrize('duplicate', [
         copy.deepcopy, lambda fitter: pickle.loads(pickle.dumps(fitter))])

@@ -20,18 +20,15 @@ from astropy.units import Quantity
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.optimize import OptimizeResult
 
-from .._kernels.solver import Constraints
 from .._validation import (
     as_float_array,
     below_read_noise,
     require_choice,
     require_finite,
-    require_known_names,
     require_not_negative,
     require_positive_integer,
-    require_proper_prior,
-    unpack_pair,
 )
+from .constraints import build_constraints, check_priors
 from .engine import estimate_covariance, goodness, minimise
 from .groups import SourceGroup
 from .mean import ModelMean, check_model
@@ -88,11 +85,15 @@ class PoissonLikelihoodFitter(Fitter):
     read_noise : float, optional
         Standard deviation of the read noise in electrons. Its square is
         added to counts and mean (a shifted Poisson distribution).
-    priors : dict, optional
+    priors : dict, `~kpsf.CentroidPrior` or list of these, optional
         Gaussian priors ``{name: (mean, stddev)}`` of parameters, or of
         ``'background'`` when it is fitted; in the units of the parameters
-        during the fit, which are those of the data. Those of fixed
-        parameters have no effect.
+        during the fit, which are those of the data. A pair may be a
+        `~kpsf.priors.GaussianPrior`, and one that is the ``prior`` of a
+        parameter of the model is used as well, unless it is given one here.
+        In a group of photutils, a name of the PSF stands for that parameter
+        of every star. Errors are then those of the posterior. Priors of
+        fixed parameters have no effect.
     covariance : {'fisher', 'observed', 'sandwich'}, optional
         Inverse of the expected information, of the observed information, or
         the photon noise propagated through the fit, which also holds when
@@ -162,7 +163,7 @@ class PoissonLikelihoodFitter(Fitter):
         self.background = _check_background(background)
         self.gain = _check_number(gain, 'gain', positive=True)
         self.read_noise = _check_number(read_noise, 'read_noise', positive=False)
-        self.priors = _check_priors(priors)
+        self.priors = check_priors(priors)
         require_choice(covariance, COVARIANCES, 'covariance')
         self.covariance = covariance
         self.calc_uncertainties = bool(calc_uncertainties)
@@ -257,11 +258,14 @@ class PoissonLikelihoodFitter(Fitter):
     def _fit(self, model, pixels, maxiter, estimate_jacobian):
         """Fit in place and return the new fit_info."""
         once, copies = pixels, slice(None)
-        if SourceGroup.of(model) is not None:
+        group = SourceGroup.of(model)
+        if group is not None:
             once, copies = pixels.distinct()
         counts, offset = self._electrons(once)
         mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian)
-        constraints = self._constraints(model, mean, counts.size)
+        constraints = build_constraints(
+            model, mean, group, self.priors, self.gain if self._fits_background else 0.0,
+            _NO_BACKGROUND / counts.size)
         _check_number_of_pixels(counts.size, constraints)
         start = np.append(mean.start, self._starting_background(mean, counts - offset))
         likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
@@ -300,23 +304,6 @@ class PoissonLikelihoodFitter(Fitter):
         # Electrons whose variance is their mean and that of the read noise.
         variance = (self.gain / pixels.weights)**2
         return np.maximum(variance - self.read_noise**2, 0.0) / self.gain
-
-    def _constraints(self, model, mean, n_pixels):
-        """Return bounds and priors of the free parameters and, last, the background."""
-        names = [*mean.names, 'background'] if self._fits_background else mean.names
-        require_known_names(self.priors, (*model.param_names, *names[len(mean.names):]), 'priors')
-        center, precision = np.zeros((2, len(mean.names) + 1, 1))
-        for name, (value, stddev) in self.priors.items():
-            if name in names:
-                scale = self.gain if name == 'background' else 1.0
-                index = names.index(name)
-                center[index], precision[index] = scale * value, (scale * stddev)**-2
-            elif model.tied[name]:
-                raise ValueError(f'A prior must be on a parameter of its own, but {name} is tied: '
-                                 'put the prior on the parameters that it follows.')
-        lower = np.append(mean.lower, _NO_BACKGROUND / n_pixels)[:, np.newaxis]
-        upper = np.append(mean.upper, np.inf)[:, np.newaxis]
-        return Constraints(np.arange(len(names)), lower, upper, center, precision)
 
     def _starting_background(self, mean, counts):
         """Return a first background per pixel in electrons; 0 if it is not fitted."""
@@ -433,17 +420,6 @@ def _check_number(value, name, positive):
                          f'is {value}: pass it in electrons'
                          f'{" per unit of the data" if positive else ""}.')
     return value
-
-
-def _check_priors(priors):
-    """Return the priors as a dict of two floats each."""
-    checked = {}
-    for name, prior in dict(priors or {}).items():
-        what = f'The prior (mean, stddev) of {name}'
-        mean, stddev = (float(as_float_array(value, what)) for value in unpack_pair(prior, what))
-        require_proper_prior(mean, stddev, name)
-        checked[name] = mean, stddev
-    return checked
 
 
 def _refuse_units(value, name):

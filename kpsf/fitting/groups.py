@@ -17,12 +17,12 @@ class SourceGroup:
     ----------
     psf : `~astropy.modeling.Model`
         The PSF of one star.
-    n_params : int
-        Number of its parameters; those of the group are star by star.
+    n_sources : int
+        Number of stars; the parameters of the group are star by star.
     """
 
-    def __init__(self, psf, n_params):
-        self._psf, self._n_params = psf, n_params
+    def __init__(self, psf, n_sources):
+        self.psf, self._n_params, self.n_sources = psf, len(psf.param_names), n_sources
 
     @classmethod
     def of(cls, model):
@@ -35,7 +35,11 @@ class SourceGroup:
         if not isinstance(psf, Model) or not isinstance(n_sources, int):
             return None
         names = tuple(f'{name}_{star}' for star in range(n_sources) for name in psf.param_names)
-        return cls(psf, len(psf.param_names)) if names == model.param_names else None
+        return cls(psf, n_sources) if names == model.param_names else None
+
+    def names_of(self, name):
+        """Return the names that a parameter of the PSF has in the group, star by star."""
+        return [f'{name}_{star}' for star in range(self.n_sources)]
 
     def star_of(self, index):
         """Return the star that a parameter of the group belongs to."""
@@ -43,15 +47,15 @@ class SourceGroup:
 
     def evaluate(self, inputs, parameters, star):
         """Return the contribution of one star, shape (n,)."""
-        return np.ravel(self._psf.evaluate(*inputs, *self._own(parameters, star)))
+        return np.ravel(self.psf.evaluate(*inputs, *self._own(parameters, star)))
 
     def derivatives(self, inputs, parameters, free):
         """Return the derivatives (q, n) by the ``free`` parameters; None if the PSF has none."""
-        if self._psf.fit_deriv is None:
+        if self.psf.fit_deriv is None:
             return None
         columns = {}
         for star in {self.star_of(index) for index in free}:
-            columns[star] = self._psf.fit_deriv(*inputs, *self._own(parameters, star))
+            columns[star] = self.psf.fit_deriv(*inputs, *self._own(parameters, star))
         return np.array([
             np.broadcast_to(np.ravel(columns[self.star_of(index)][index % self._n_params]),
                             np.size(inputs[0]))

@@ -92,6 +92,10 @@ class ModelMean:
         """Give the model its final parameters."""
         self._model.parameters = self._expand(values)
 
+    def all_starts(self):
+        """Return the starting values of all parameters, free or not."""
+        return self._expand(self.start)
+
     def _expand(self, values):
         """Return all parameters of the model, fixed and tied ones filled in."""
         if self._model.has_tied:
