@@ -4,6 +4,7 @@
 - `read_tpf`: a Kepler, K2 or TESS target pixel file becomes `TargetPixels`, in electrons.
 - `extract_light_curve`: target pixels become a `LightCurve`, one PSF fit per cadence.
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
+- `PoissonPSFPhotometry`: the stars of an image at once, with photutils' interface.
 - `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
 - `CentroidPrior`: what is known of a star's position before the fit.
 - `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
@@ -32,6 +33,7 @@ _MODULE_OF = {
     'LightCurve': 'lightcurve',
     'NoiseModel': 'noise',
     'PoissonLikelihoodFitter': 'fitting',
+    'PoissonPSFPhotometry': 'photometry',
     'StampFits': 'stamps',
     'TabulatedPRF': 'models',
     'TargetPixels': 'tpf',

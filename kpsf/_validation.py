@@ -7,7 +7,8 @@ import numpy as np
 
 __all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'require_broadcast',
            'require_choice', 'require_finite', 'require_known_names', 'require_not_negative',
-           'require_positive_integer', 'require_proper_prior', 'require_room', 'unpack_pair']
+           'require_number', 'require_positive_integer', 'require_proper_prior', 'require_room',
+           'unpack_pair']
 
 
 DEEPEST_SIGMA = 8.0
@@ -125,4 +126,19 @@ def require_positive_integer(value, name):
     if number < 1:
         raise ValueError(f'{name} must be a whole number of at least 1, but it is {value!r}: '
                          'pass one.')
+    return number
+
+
+def require_number(value, name, remedy, *, positive=False):
+    """Return an option as a float; raise unless it is a plain finite number >= 0, or > 0."""
+    if hasattr(value, 'unit'):
+        raise TypeError(f'{name} must be a plain number, but it has the unit {value.unit}: '
+                        f'{remedy}.')
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f'{name} must be a number, but it is {value!r}: {remedy}.') from None
+    if not (np.isfinite(number) and (number > 0 or (number == 0 and not positive))):
+        raise ValueError(f'{name} must be a finite number {">" if positive else ">="} 0, but it '
+                         f'is {number}: {remedy}.')
     return number

@@ -71,6 +71,17 @@ class GroupLikelihood(BroadcastLikelihood):
             stars[j] = stars[j] + own if j in (1, 2) else own
         return stars
 
+    def starting_images(self):
+        """Return the images of the stars where they start, and the counts without what is known.
+
+        (n, n_stars, n_pixels) and (n, n_pixels), both 0 where pixels do not count.
+        """
+        images = self._profile.images(self._stars, self._x, self._y, [])[0].transpose(1, 0, 2)
+        light = self.counts - self.offset
+        if self.weights is None:
+            return images, light
+        return images * self.weights[:, np.newaxis], light * self.weights
+
     def _sum(self, params, rows):
         """Return the sum of the stars, (m, n_pixels)."""
         stars = self._all_params(params, rows)
