@@ -242,7 +242,7 @@ def goodness_of_fit(counts, model, n_free, *, axis=None):
     return GoodnessOfFit(z, ndtr(-z))
 
 
-def cstat_z(counts, model, n_free, *, used=True, axis=None):
+def cstat_z(counts, model, n_free, *, statistic=None, used=True, axis=None):
     """Return ``z`` of `goodness_of_fit` for counts that need no check.
 
     Parameters
@@ -253,6 +253,9 @@ def cstat_z(counts, model, n_free, *, used=True, axis=None):
         Expected counts, >= 0.
     n_free : int or ndarray
         Number of free parameters of each fit.
+    statistic : float or ndarray, optional
+        The C-statistic, where it is known already; the counts are not looked
+        at then.
     used : bool or ndarray, optional
         Pixels that count.
     axis : int or tuple of int, optional
@@ -264,7 +267,9 @@ def cstat_z(counts, model, n_free, *, used=True, axis=None):
         NaN where nothing could vary.
     """
     mean, variance = cstat_moments(model)
-    excess = np.sum(deviance(counts, model) - mean, axis=axis, where=used)
+    if statistic is None:
+        statistic = np.sum(deviance(counts, model), axis=axis, where=used)
+    excess = statistic - np.sum(mean, axis=axis, where=used)
     variance = np.sum(variance, axis=axis, where=used)
     with np.errstate(divide='ignore', invalid='ignore'):
         return np.where(variance > _NO_VARIANCE, (excess + n_free) / np.sqrt(variance), np.nan)[()]

@@ -208,8 +208,9 @@ class _Batch:
             _, mean = likelihood.mean(fits.params[:, part], np.arange(len(used)))
             pixels = slice(lists.begin[part.start], lists.begin[part.stop])
             residual[pixels] = (likelihood.counts - mean)[used] / self._settings.gain
-            gof_z[part] = cstat_z(likelihood.counts, np.maximum(np.nan_to_num(mean), 0.0),
-                                  n_fitted[part], used=used, axis=1)
+            gof_z[part] = cstat_z(
+                likelihood.counts, np.maximum(np.nan_to_num(mean), 0.0), n_fitted[part],
+                statistic=fits.deviance[part], used=used, axis=1)
         own, owner = residual[lists.place], lists.owner
         centre = np.full(n, np.nan)
         centre[owner[lists.is_centre]] = own[lists.is_centre]

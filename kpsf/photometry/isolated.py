@@ -29,12 +29,14 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     if not len(rows):
         return
     boxes, names, gain = boxes.take(rows), settings.names, settings.gain
-    local_bkg = sources.local_bkg[rows, np.newaxis, np.newaxis]
+    local_bkg = np.zeros(())
+    if sources.local_bkg[rows].any():
+        local_bkg = sources.local_bkg[rows, np.newaxis, np.newaxis]
     subtracted = image.subtracted
     if subtracted.ndim:
         subtracted = boxes.cut(subtracted, 0.0)
     counts = settings.electrons(boxes.cut(image.data, np.nan), subtracted)
-    known = gain * (subtracted + local_bkg) if local_bkg.any() or subtracted.any() else 0.0
+    known = gain * (subtracted + local_bkg)
     origin = boxes.first.astype(float)
     place = {names.x: origin[:, 0], names.y: origin[:, 1]}
     background = ({'background': 'fit', 'known_background': known} if settings.fits_background
@@ -98,8 +100,9 @@ def _compare(fits, counts, boxes, image, settings):
         used = np.isfinite(own)
         own = np.where(used, own, 0.0)
         residual = np.where(used, own - mean, 0.0)
-        results['gof_z'][part] = cstat_z(own + shift, np.maximum(np.nan_to_num(mean) + shift, 0.0),
-                                         n_fitted[part], used=used, axis=1)
+        results['gof_z'][part] = cstat_z(
+            own, np.maximum(np.nan_to_num(mean) + shift, 0.0), n_fitted[part],
+            statistic=fits.deviance[part], used=used, axis=1)
         residual /= settings.gain
         results['abs_residual'][part] = np.abs(residual).sum(axis=1)
         results['centre_residual'][part] = np.where(used[:, middle], residual[:, middle], np.nan)

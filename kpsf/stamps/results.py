@@ -128,7 +128,8 @@ class StampFits:
             _, mean = likelihood.mean(self._all_params(rows), np.arange(len(rows)))
             mean = np.where(np.isfinite(mean), np.maximum(mean, 0.0), 0.0)
             used = True if likelihood.weights is None else likelihood.weights > 0
-            z[rows] = cstat_z(likelihood.counts, mean, n_own[rows], used=used, axis=1)
+            z[rows] = cstat_z(likelihood.counts, mean, n_own[rows],
+                              statistic=self.deviance[rows], used=used, axis=1)
         return z
 
     @cached_property
