@@ -30,7 +30,7 @@ def star_image(width, pixels=25, oversampling=3):
     size = pixels * oversampling
     v, u = np.mgrid[:size + 1, :size + 1] - size / 2
     return GaussianPSF().evaluate(u, v, oversampling ** 2, 0.2, -0.1, width * oversampling,
-                                1.2 * width * oversampling, 20.0)
+                                  1.2 * width * oversampling, 20.0)
 
 
 def gridded_model(nodes=NODES, kind=GriddedPSFModel, **kwargs):
@@ -180,12 +180,12 @@ def test_the_fit_is_that_of_the_same_model_without_a_kernel(name, free):
 
 @pytest.mark.parametrize('name', list(MODELS))
 def test_pulls_with_a_fixed_shape_have_mean_zero_and_deviation_one(name):
-    stars = Stars(MODELS[name][0], 2500)
+    stars = Stars(MODELS[name][0], 2000)
     fits = stars.fit()
     assert fits.converged.all()
     assert not fits.flags.any()
     pulls = stars.pulls(fits)
-    assert pulls.shape == (2500, 4)
+    assert pulls.shape == (2000, 4)
     assert_calibrated(pulls)
 
 
@@ -213,7 +213,7 @@ def test_other_covariances_are_those_of_the_model_without_a_kernel(name, covaria
 
 @pytest.mark.parametrize('name', list(MODELS))
 def test_masked_pixels_and_a_known_background_are_taken_into_account(name):
-    stars = Stars(MODELS[name][0], 2000)
+    stars = Stars(MODELS[name][0], 1000)
     rng = np.random.default_rng(5)
     known = rng.uniform(0, 9, SHAPE)
     stars.counts += rng.poisson(known, stars.counts.shape)
@@ -329,3 +329,28 @@ def test_with_the_positions_given_all_stars_converge_from_a_flux_by_least_square
     assert fits.converged.all()
     assert 4 < np.median(fits.params[:, 0] / fits.errors[:, 0]) < 1200
     assert_calibrated(stars.pulls(fits)[:, :1])
+
+
+@pytest.mark.parametrize('known', [{}, {'known_background': 3.0}, {'background': 8.0}])
+@pytest.mark.parametrize('name', [*MODELS, 'MoffatPSF'])
+def test_without_noise_the_start_at_the_right_positions_is_the_fit(name, known):
+    model = MODELS[name][0] if name in MODELS else MoffatPSF(alpha=1.5, beta=2.5)
+    stars = Stars(model, 20)
+    shape = stars.truth[0, 3:-1]
+    stars.counts = np.array([
+        model.evaluate(X + first[0], Y + first[1], 2000.0, x + first[0], y + first[1], *shape) + 8
+        for x, y, first in zip(stars.x, stars.y, stars.origin, strict=True)])
+    mask = np.zeros(stars.counts.shape, dtype=bool)
+    mask[:, 2:4, 6], mask[3] = True, Y > 6
+    fits = stars.fit(init={'x_0': stars.x, 'y_0': stars.y}, mask=mask, **known)
+    assert fits.n_iter.max() <= 2
+    assert_allclose(fits.params[:, 0], 2000.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', list(MODELS))
+def test_two_threads_find_what_one_does(name):
+    model = with_free_shape(name) if name in SHAPED else MODELS[name][0]
+    stars = Stars(model, 60)
+    one, two = (stars.fit(n_threads=n) for n in (1, 2))
+    assert_allclose(two.params, one.params, rtol=1e-9)
+    assert_allclose(two.triangles, one.triangles, rtol=1e-9)
