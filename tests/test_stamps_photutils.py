@@ -159,6 +159,23 @@ def test_oversampling_may_differ_along_the_axes():
                     model.evaluate(X, Y, *fits.params[3, :3]), rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.parametrize('name', ['ImagePSF', 'GriddedPSFModel'])
+def test_images_with_wings_below_zero_are_fitted_where_there_is_hardly_any_sky(name):
+    model = MODELS[name][0].copy()
+    lower = model.data - 2e-4
+    if name == 'ImagePSF':
+        model = ImagePSF(lower, oversampling=3)
+    else:
+        model = GriddedPSFModel(NDData(lower, meta={'grid_xypos': model.grid_xypos,
+                                                    'oversampling': 3}))
+    assert kernel_of(model, SHAPE, [0, 1, 2, 3], {}).lowest == lower.min()
+    assert kernel_of(MODELS[name][0], SHAPE, [0, 1, 2, 3], {}).lowest == 0
+    stars = Stars(model, 400, background=0.5)
+    fits = stars.fit(init={'x_0': stars.x, 'y_0': stars.y})
+    assert fits.converged.all()
+    assert_calibrated(stars.pulls(fits)[:, :3])
+
+
 @pytest.mark.parametrize(('name', 'free'), [*((name, False) for name in MODELS),
                                             *((name, True) for name in SHAPED)])
 def test_the_fit_is_that_of_the_same_model_without_a_kernel(name, free):
