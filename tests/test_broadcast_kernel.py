@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from astropy.modeling import Fittable2DModel, Parameter
-from astropy.modeling.models import Gaussian2D, Moffat2D
+from astropy.modeling.models import Const2D, Gaussian2D, Moffat2D
 from numpy.testing import assert_allclose, assert_array_equal
 
 from kpsf import EllipticalGaussianPSF
@@ -69,6 +69,22 @@ class ShortDerivative(EllipticalGaussianPSF):
     @staticmethod
     def fit_deriv(x, y, flux, x_0, y_0, a, b, c):
         return EllipticalGaussianPSF.fit_deriv(x, y, flux, x_0, y_0, a, b, c)[:-1]
+
+
+class SquaredAmplitude(LoopingGaussian):
+    """A model that its amplitude does not scale."""
+
+    @staticmethod
+    def evaluate(x, y, amplitude, x_0, y_0, width):
+        return LoopingGaussian.evaluate(x, y, amplitude ** 2, x_0, y_0, width)
+
+
+class OnPedestal(LoopingGaussian):
+    """A model with light that is no part of its star."""
+
+    @staticmethod
+    def evaluate(x, y, amplitude, x_0, y_0, width):
+        return 0.1 + LoopingGaussian.evaluate(x, y, amplitude, x_0, y_0, width)
 
 
 def starting_model():
@@ -167,6 +183,48 @@ def test_parameters_that_do_not_move_have_no_derivatives():
     moving = [0, 2, 6]
     assert_array_equal(gradient[moving], expected[moving])
     assert_array_equal(information[np.ix_(moving, moving)], matrix[np.ix_(moving, moving)])
+
+
+@pytest.mark.parametrize('curvature', ['newton', 'fisher', 'score', 'observed'])
+def test_a_parameter_that_all_is_proportional_to_needs_no_differences(curvature):
+    exact, _, params = make_pair()
+    by_steps, _, _ = make_pair(analytic=False)
+    linear, _, _ = make_pair(analytic=False, linear=[0])
+    fisher = exact.evaluate(params, ROWS, 'fisher')[2]
+    size = np.sqrt(np.einsum('iim->im', fisher))
+    value, gradient, information = linear.evaluate(params, ROWS, curvature)
+    expected = exact.evaluate(params, ROWS, curvature)
+    assert_array_equal(value, expected[0])
+    assert_allclose(gradient[0] / size[0], expected[1][0] / size[0], rtol=1e-12, atol=1e-12)
+    assert_array_equal(gradient[1:], by_steps.evaluate(params, ROWS, curvature)[1][1:])
+    tolerance = 1e-3 if curvature == 'observed' else 1e-12
+    assert_allclose(scaled(information, fisher)[0, 0], scaled(expected[2], fisher)[0, 0],
+                    atol=tolerance)
+
+
+def test_the_function_is_not_called_for_the_derivative_by_a_proportional_parameter():
+    calls = []
+    star = StampModel(starting_model(), SHAPE)
+
+    def counted(params, rows):
+        calls.append(params)
+        return star(params, rows)
+
+    params = np.repeat(TRUTH[:, None], N, axis=1)
+    for linear, n_calls in (([], 7), ([0], 6)):
+        calls.clear()
+        BroadcastLikelihood(np.ones((N, N_PIXELS)), counted, 7, linear=linear).evaluate(
+            params, ROWS, 'fisher')
+        assert len(calls) == n_calls
+
+
+def test_where_one_flux_is_zero_its_derivative_is_a_difference():
+    exact, _, params = make_pair()
+    linear, _, _ = make_pair(analytic=False, linear=[0])
+    params[0, 2] = 0.0
+    size = np.sqrt(exact.evaluate(params, ROWS, 'fisher')[2][0, 0])
+    found, expected = (kernel.evaluate(params, ROWS, 'fisher')[1][0] for kernel in (linear, exact))
+    assert_allclose(found / size, expected / size, atol=1e-3)
 
 
 def test_more_rows_than_one_block_holds_are_the_same_rows():
@@ -272,6 +330,79 @@ def test_flux_and_position_are_found_by_name():
     assert position_names(starting_model()) == ('x_0', 'y_0')
     assert scale_name(Gaussian2D()) == 'amplitude'
     assert position_names(Gaussian2D()) == ('x_mean', 'y_mean')
+
+
+@pytest.mark.parametrize(('model', 'linear'), [
+    (starting_model(), [0]), (Gaussian2D(90, 4, 3, 1.2, 0.8, 0.4), [0]), (LoopingGaussian(), [0]),
+    (SquaredAmplitude(), []), (OnPedestal(), []), (Const2D(3.0), [0])])
+def test_it_is_measured_whether_a_model_is_proportional_to_its_flux(model, linear):
+    assert StampModel(model, SHAPE).linear == linear
+
+
+class WidensAlongX(Fittable2DModel):
+    """A star whose width depends on where on the detector it is."""
+
+    flux, x_0, y_0 = (Parameter(default=value) for value in (100.0, 4.0, 3.5))
+
+    @staticmethod
+    def evaluate(x, y, flux, x_0, y_0):
+        width = 1.0 + 0.002 * x_0
+        return flux / (2 * np.pi * width ** 2) * np.exp(
+            -0.5 * ((x - x_0) ** 2 + (y - y_0) ** 2) / width ** 2)
+
+
+class WidensOneByOne(WidensAlongX):
+    """The same for single numbers only."""
+
+    @staticmethod
+    def evaluate(x, y, flux, x_0, y_0):
+        if np.size(x_0) > 1:
+            raise ValueError('one star at a time')
+        return WidensAlongX.evaluate(x, y, flux, x_0, y_0)
+
+
+@pytest.mark.parametrize('model', [WidensAlongX(), WidensOneByOne()])
+def test_a_model_at_an_origin_is_evaluated_where_the_stamps_are(model):
+    origin = np.array([[0, 0], [100, 20], [500, -7], [1000, 3]])
+    function = StampModel(model, SHAPE)
+    moved, rows = function.at(origin), np.array([3, 1, 1])
+    params = np.array([[90.0, 50.0, 70.0], [4.0, 3.0, 2.0], [3.5, 3.0, 5.0]])
+    y, x = np.mgrid[:SHAPE[0], :SHAPE[1]]
+    before = params.copy()
+    for row, (flux, x_0, y_0), values in zip(rows, params.T, moved(params, rows), strict=True):
+        first = origin[row]
+        expected = model.evaluate(x + first[0], y + first[1], flux, x_0 + first[0],
+                                  y_0 + first[1])
+        assert_allclose(values.reshape(SHAPE), expected, rtol=1e-12)
+    assert_array_equal(params, before)
+    # The one that it was made from stays where it was.
+    assert_allclose(function(params)[0].reshape(SHAPE), model.evaluate(x, y, *params[:, 0]))
+    assert function.at(None) is function
+
+
+class WidensWithDerivative(WidensAlongX):
+    """The same with analytic derivatives."""
+
+    @staticmethod
+    def fit_deriv(x, y, flux, x_0, y_0):
+        width = 1.0 + 0.002 * x_0
+        value = WidensAlongX.evaluate(x, y, flux, x_0, y_0)
+        dx, dy = x - x_0, y - y_0
+        by_width = value * ((dx ** 2 + dy ** 2) / width ** 3 - 2 / width)
+        return [value / flux, value * dx / width ** 2 + 0.002 * by_width, value * dy / width ** 2]
+
+
+def test_derivatives_at_an_origin_are_those_of_the_model_there():
+    function = StampModel(WidensWithDerivative(), SHAPE)
+    moved, rows = function.at(np.array([[0.0, 0.0], [900.0, -20.0]])), np.array([1, 0, 1])
+    params = np.array([[90.0, 50.0, 70.0], [4.0, 3.0, 2.0], [3.5, 3.0, 5.0]])
+    columns = moved.derivative(params, rows)
+    for j, step in enumerate((1e-3, 1e-4, 1e-4)):
+        shift = step * np.eye(3)[:, [j]]
+        numeric = (moved(params + shift, rows) - moved(params - shift, rows)) / (2 * step)
+        assert_allclose(columns[j], numeric, atol=1e-6 * np.abs(numeric).max())
+    assert not np.allclose(columns[:, 0], function.derivative(params)[:, 0], rtol=0.1)
+    assert_allclose(columns[:, 1], function.derivative(params)[:, 1], rtol=1e-12)
 
 
 def test_a_model_may_name_its_flux_and_position_itself():

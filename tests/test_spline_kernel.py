@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
+from scipy.interpolate import RectBivariateSpline
 
 from kpsf._kernels import spline
 from kpsf._kernels.spline import SplineTable, normalize_phases, phase_sums
@@ -131,3 +132,79 @@ def test_the_pixels_of_any_phase_sum_to_one_between_the_samples_too():
     y, x = np.mgrid[-8:9, -8:9]
     for phase_x, phase_y in np.random.default_rng(1).uniform(-0.5, 0.5, (50, 2)):
         assert_allclose(table.evaluate(x - phase_x, y - phase_y)[0].sum(), 1, rtol=1e-9)
+
+
+def make_points(steps=(4, 4), size=(33, 29)):
+    """Return a table of points, random ones: nothing is smooth, and the edges least of all."""
+    data = np.random.default_rng(16).uniform(0.2, 1.0, size[::-1])
+    return SplineTable(data, steps, (14.0, 15.5), is_cell=False)
+
+
+def fade_of_points(table, places, axis):
+    """Return the weight of samples, and its derivative by the offset in pixels, at a fade."""
+    steps, last = table.steps[axis], table.data.shape[1 - axis] - 1
+    inside = np.minimum(places, last - places) / steps
+    s = np.clip((inside + 0.125) / 0.25, 0, 1)
+    return s ** 2 * (3 - 2 * s), np.where(places < last / 2, 1, -1) * 6 * s * (1 - s) / 0.25
+
+
+@pytest.mark.parametrize(('steps', 'size'), [((4, 4), (33, 29)), ((5, 3), (31, 40)),
+                                             ((1, 1), (30, 32)), ((11, 9), (60, 60))])
+def test_a_table_of_points_is_the_spline_of_fitpack_up_to_its_edges(steps, size):
+    table = make_points(steps, size)
+    (ny, nx), rng = table.data.shape, np.random.default_rng(6)
+    u, v = rng.uniform(0, nx - 1, 3000), rng.uniform(0, ny - 1, 3000)
+    # A third of the points is next to an edge, some are on it.
+    u[:500], u[500:1000] = rng.uniform(0, 0.3, 500), nx - 1 - rng.uniform(0, 0.3, 500)
+    v[400:600], u[0], v[1], u[2], v[3] = rng.uniform(0, 0.3, 200), 0, 0, nx - 1, ny - 1
+    fitpack = RectBivariateSpline(np.arange(nx), np.arange(ny), table.data.T, kx=3, ky=3, s=0)
+    value, by_u, by_v = (fitpack(u, v, **order, grid=False)
+                         for order in ({}, {'dx': 1}, {'dy': 1}))
+    (in_x, slope_x), (in_y, slope_y) = fade_of_points(table, u, 0), fade_of_points(table, v, 1)
+    found = table.evaluate((u - table.origin[0]) / steps[0], (v - table.origin[1]) / steps[1], 3)
+    assert_allclose(found[0], value * in_x * in_y, rtol=0, atol=1e-10)
+    assert_allclose(found[1], steps[0] * by_u * in_x * in_y + value * slope_x * in_y,
+                    rtol=0, atol=1e-10 * steps[0])
+    assert_allclose(found[2], steps[1] * by_v * in_x * in_y + value * in_x * slope_y,
+                    rtol=0, atol=1e-10 * steps[1])
+
+
+def test_a_table_of_points_may_have_four_samples_along_an_axis():
+    table = SplineTable(np.random.default_rng(1).uniform(size=(4, 5)), (1, 1), (2, 1.5),
+                        is_cell=False)
+    fitpack = RectBivariateSpline(np.arange(5), np.arange(4), table.data.T, s=0)
+    u, v = np.random.default_rng(2).uniform(0.2, 2.8, (2, 100))
+    assert_allclose(table.evaluate(u - 2, v - 1.5)[0], fitpack(u, v, grid=False), atol=1e-12)
+
+
+@pytest.mark.parametrize('axis', [0, 1])
+@pytest.mark.parametrize('end', [-1, 1])
+def test_a_table_of_points_ends_at_its_first_and_last_sample(axis, end):
+    table = make_points()
+    edge = (0 if end < 0 else table.data.shape[1 - axis] - 1) - table.origin[axis]
+    drift = np.linspace(-0.2, 0.2, 8001)              # in pixels, outwards
+    offsets = np.zeros((2, drift.size))
+    offsets[axis] = edge / table.steps[axis] + end * drift
+    values = table.evaluate(*offsets, 3)
+    assert (values[0, drift < 0.125 - 1e-9] != 0).all()
+    assert not values[:, drift > 0.125 + 1e-9].any()
+    cell = SplineTable(table.data, table.steps, table.origin)
+    # Half a sample further out is where cells end.
+    assert cell.evaluate(*offsets)[0, -1] != 0
+    # Half of it is there at the sample itself, and no step anywhere.
+    other = table.origin[1 - axis]
+    row = table.data[:, 0 if end < 0 else -1] if axis == 0 else table.data[0 if end < 0 else -1]
+    fitpack = RectBivariateSpline(np.arange(row.size), np.arange(4), np.tile(row, (4, 1)).T, s=0)
+    assert_allclose(values[0, 4000], 0.5 * fitpack(other, 1.0)[0, 0], rtol=1e-10)
+    numeric = end * np.gradient(values[0], drift)[1:-1]
+    assert_allclose(values[1 + axis, 1:-1], numeric, atol=2e-3 * np.abs(numeric).max())
+
+
+def test_copies_of_points_share_the_table_and_pickles_rebuild_it():
+    table = make_points()
+    assert copy.deepcopy(table) is table
+    twin = pickle.loads(pickle.dumps(table))
+    assert twin.is_cell is False
+    assert_array_equal(twin.coefficients, table.coefficients)
+    offset = np.linspace(-4, 4, 100)
+    assert_array_equal(twin.evaluate(offset, offset, 3), table.evaluate(offset, offset, 3))

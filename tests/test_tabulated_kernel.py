@@ -326,3 +326,65 @@ def test_copies_share_the_runs_and_pickles_rebuild_them():
                             again.evaluate(case.params, np.arange(N)), strict=True):
         assert_array_equal(ours, theirs)
     assert len(pickle.dumps(RUNS)) < 3 * TABLE.data.nbytes
+
+
+def several_tables():
+    """Return tables that differ in their samples alone."""
+    rng = np.random.default_rng(17)
+    return [SplineTable(TABLE.data * rng.uniform(0.5, 1.5, TABLE.data.shape), TABLE.steps,
+                        TABLE.origin) for _ in range(3)]
+
+
+def test_runs_of_several_tables_have_the_taps_of_each_alone():
+    tables, rng = several_tables(), np.random.default_rng(18)
+    runs, n = PhaseRuns(tables, SHAPE), 50
+    # Stamps of which all, some or none of the pixels have a coefficient.
+    column, row = rng.integers(-45, 45, (2, n))
+    which = rng.integers(0, 3, (n, 2))
+    taps = runs.gather(column, row, which).reshape(n, 2, 16, SHAPE[0], runs.width)
+    places = TABLE.coefficients.shape
+    for k in range(3):
+        alone = PhaseRuns([tables[k]], SHAPE).gather(column, row).reshape(n, 16, SHAPE[0], -1)
+        stamp, place = np.nonzero(which == k)
+        inside = is_inside(column, row, places)[stamp]
+        assert 0.1 < inside.mean() < 0.9
+        columns = slice(SHAPE[1])
+        assert_array_equal(taps[stamp, place][..., columns][inside],
+                           alone[stamp][..., columns][inside])
+
+
+def is_inside(column, row, shape):
+    """Say which taps have a coefficient, (n, 16, ny, nx), by where the first ones are."""
+    tap = np.arange(4)
+    v, u = (first[:, None, None] + tap[:, None] + step * np.arange(size)
+            for first, step, size in zip((row, column), TABLE.steps, SHAPE, strict=True))
+    in_y, in_x = (v >= 0) & (v < shape[0]), (u >= 0) & (u < shape[1])
+    both = in_y[:, :, None, :, None] & in_x[:, None, :, None, :]
+    return both.reshape(len(row), 16, *SHAPE)
+
+
+def test_taps_of_several_tables_are_finite_wherever_the_stamp_is():
+    runs = PhaseRuns(several_tables(), SHAPE)
+    column, row = (places.ravel() for places in np.meshgrid([-300, -41, 0, 60, 300],
+                                                            [-300, -41, 0, 60, 300]))
+    taps = runs.gather(column, row, np.tile([2, 0], (25, 1)))
+    assert taps.shape == (25, 32, SHAPE[0] * runs.width)
+    assert np.isfinite(taps).all()
+
+
+def test_runs_of_one_table_among_several_make_the_same_likelihood_as_alone():
+    case = Case('everything')
+    first = PhaseRuns([TABLE, *several_tables()], SHAPE)
+    again = TabulatedLikelihood(case.counts, first, 4, case.likelihood.offset, case.weights)
+    for ours, theirs in zip(again.evaluate(case.params, np.arange(N)),
+                            case.likelihood.evaluate(case.params, np.arange(N)), strict=True):
+        assert_array_equal(ours, theirs)
+
+
+def test_pickles_of_several_tables_rebuild_all_of_them():
+    runs = PhaseRuns(several_tables(), SHAPE)
+    assert copy.deepcopy(runs) is runs
+    twin = pickle.loads(pickle.dumps(runs))
+    where = np.array([3]), np.array([5]), np.array([[2, 1, 0]])
+    assert_array_equal(twin.gather(*where), runs.gather(*where))
+    assert len(pickle.dumps(runs)) < 3 * 3 * TABLE.data.nbytes

@@ -59,7 +59,7 @@ def line_integrals(offsets, stddev, with_widths):
     tail = side * ndtr(-np.abs(edges))
     slope = density / stddev
     bend = edges * slope / stddev
-    integrals = [np.diff(0.5 * side - tail), -np.diff(slope), -np.diff(bend)]
+    integrals = [0.5 * np.diff(side) - np.diff(tail), -np.diff(slope), -np.diff(bend)]
     if with_widths:
         square = edges * edges
         integrals += [-np.diff(edges * slope), np.diff(slope / stddev * (1.0 - square)),
