@@ -143,6 +143,12 @@ class IntegratedLikelihood(StarLikelihood):
                 image += outer(along_y[row], along_x[column])
         return images, stars
 
+    def _psf(self, stars):
+        """Return P, (m, n_pixels)."""
+        along_x, along_y = stars
+        return np.einsum('mr,mc->mrc', along_y[_VALUE], along_x[_VALUE]).reshape(
+            along_x.shape[1], -1)
+
     def _bends(self, slope, known):
         """Return the sums of the slope times the second derivatives, (m, k (k - 1) / 2)."""
         along_x, along_y = known

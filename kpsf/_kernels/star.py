@@ -39,6 +39,8 @@ class StarLikelihood:
         P and its derivatives (m, k, n_pixels) for at most one block of
         stars, in a buffer of which the next call may make use, and
         something that ``_bends`` takes;
+    ``_psf(stars)``
+        P alone, (m, n_pixels);
     ``_bends(slope, known)``
         the sums over pixels of the slope (m, n_pixels) times the second
         derivatives of P, (m, k (k - 1) / 2), in the order xx, xy, ..., yy, ...
@@ -98,7 +100,7 @@ class StarLikelihood:
         with np.errstate(all='ignore'):
             stars = self._place(params, rows)
             for part in _blocks(len(rows)):
-                psf[part] = self._images(stars.of(part))[0][:, 0]
+                psf[part] = self._psf(stars.of(part))
             psf *= params[0][:, np.newaxis]
         return psf, psf + params[-1][:, np.newaxis] + self._offset_of(rows)
 

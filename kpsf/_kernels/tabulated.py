@@ -185,6 +185,15 @@ class TabulatedLikelihood(StarLikelihood):
         return tuple(term[..., back]
                      for term in evaluate(params[:, order], rows[order], curvature))
 
+    def mean(self, params, rows):
+        """Return the PSF and the whole mean of ``rows``, two (m, n_pixels)."""
+        order, mean = self._order_by_cell(params), super().mean
+        if order is None:
+            return mean(params, rows)
+        back = np.empty_like(order)
+        back[order] = np.arange(len(order))
+        return tuple(images[back] for images in mean(params[:, order], rows[order]))
+
     def _order_by_cell(self, params):
         """Return what sorts the stars by cell, (m,); None where few have one in common."""
         u, v = (np.floor(place) for place in self._table.samples(-params[1], -params[2]))
@@ -238,6 +247,14 @@ class TabulatedLikelihood(StarLikelihood):
         images *= inside[:, np.newaxis]
         images[near, 1:] += slopes
         return images, _Known(stars, taps, inside, (near, bends))
+
+    def _psf(self, stars):
+        """Return P, (m, n_pixels)."""
+        psf = self._buffer[:len(stars.column), :1]
+        self._taps_of(stars).interpolate(stars.weights[:, :1], psf)
+        if stars.in_x is not None:
+            psf[:, 0] *= _outer(stars.in_y, stars.in_x)
+        return psf[:, 0]
 
     def _bends(self, slope, known):
         """Return the sums of the slope (m, n_pixels) times xx, xy and yy of P, (m, 3)."""

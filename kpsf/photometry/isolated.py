@@ -98,8 +98,7 @@ def _compare(fits, counts, boxes, image, settings):
         own, mean = (images.reshape(-1, counts[0].size)
                      for images in (counts[part], fits.model_images(part)))
         used = np.isfinite(own)
-        own = np.where(used, own, 0.0)
-        residual = np.where(used, own - mean, 0.0)
+        residual = own - mean if used.all() else np.where(used, own - mean, 0.0)
         results['gof_z'][part] = cstat_z(
             own, np.maximum(np.nan_to_num(mean) + shift, 0.0), n_fitted[part],
             statistic=fits.deviance[part], used=used, axis=1)
