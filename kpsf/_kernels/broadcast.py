@@ -160,12 +160,18 @@ class BroadcastLikelihood:
 
     def _images(self, params, rows):
         """Return the function (m, n_pixels), and its Jacobian as `_jacobian` does."""
+        linear = sorted(self._linear)
+        if self._derivative is not None and len(linear) == self._n_terms:
+            # The sum of what is proportional to its fluxes; one call of foreign code instead of two.
+            jacobian = self._jacobian(params, rows, None)
+            psf = np.einsum('qm,mqp->mp', params[linear], jacobian[:, linear])
+            return psf, jacobian
         psf = self._function(params, rows)
         return psf, self._jacobian(params, rows, psf)
 
     def _jacobian(self, params, rows, psf):
         """Return d mean / d (params, background), shape (m, p, n_pixels)."""
-        m, n_pixels = psf.shape
+        m, n_pixels = params.shape[1], self.counts.shape[1]
         jacobian = np.zeros((m, self.n_params, n_pixels))
         jacobian[:, -1] = 1.0
         if self._derivative is not None:

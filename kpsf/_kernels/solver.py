@@ -22,6 +22,9 @@ __all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', '
 EDM_TOLERANCE = 1e-6
 FIRST_DAMPING = 1e-3
 LARGEST_DAMPING = 1e12
+# Share of that from which on a fit whose end was predicted goes on: one more
+# step, and every parameter is within 1e-3 of its standard error.
+_SURE = 0.25
 # Share of the predicted gain from which a damped step promises a longer one.
 _GOOD_SHARE = 0.5
 # Pivot of a scaled matrix below which it is singular.
@@ -431,7 +434,7 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
         params, state, n_iter = _descend_and_look(objective, start, rows, constraints, budget,
                                                   curvature, True)
         own = _own_block(params, state, limits)
-        late = rows[~(own[2] < EDM_TOLERANCE) & (n_iter < max_iter - 1)]
+        late = rows[~(own[2] < _SURE * EDM_TOLERANCE) & (n_iter < max_iter - 1)]
         if len(late):
             params[:, late], again, more = _descend_and_look(
                 objective, params[:, late], late, constraints, max_iter - 1 - n_iter[late],

@@ -56,13 +56,18 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
     prior_mean, prior_precision = _priors(model, priors, len(counts))
     rows = _usable_rows(counts, used, len(own))
     init = _check_init(init, names, shared, rows, len(counts))
-    kernel = kernel_of(model, counts.shape[1:], [*own, *shared], init)
+    origin = _check_origin(origin, len(counts))
+    kernel = kernel_of(model, counts.shape[1:], [*own, *shared], init, len(counts), origin)
+    if kernel.kind == 'gridded' and origin is None:
+        raise ValueError('A GriddedPSFModel depends on the place on the detector, but it is not '
+                         'known where the stamps are: pass x and y of their first pixels as '
+                         'origin=.')
     values = [float(np.ravel(getattr(model, name).value)[0]) for name in model.param_names]
     return Problem(
         counts=counts, used=used, model=model, kernel=kernel, init=init,
         fixed_values=np.array([*values, 0.0]), offset=offset, read_variance=read_variance,
         constraints=Constraints(own, lower, upper, prior_mean, prior_precision),
-        shared=shared, rows=rows, origin=_check_origin(origin, kernel, len(counts)))
+        shared=shared, rows=rows, origin=origin)
 
 
 def _check_counts(counts, mask):
@@ -90,13 +95,9 @@ def _check_counts(counts, mask):
     return counts, mask
 
 
-def _check_origin(origin, kernel, n):
+def _check_origin(origin, n):
     """Return where the stamps' first pixels are, (n, 2), or None."""
     if origin is None:
-        if kernel.kind == 'gridded':
-            raise ValueError('A GriddedPSFModel depends on the place on the detector, but it is '
-                             'not known where the stamps are: pass x and y of their first pixels '
-                             'as origin=.')
         return None
     origin = as_float_array(origin, 'origin')
     require_finite(origin, 'origin', 'pass x and y of the first pixel')

@@ -23,6 +23,7 @@ from ..models import (
 )
 from ..models.gaussian import SIGMA_TO_FWHM
 from .model_functions import ModelProfile, StampModel
+from .tabulate import table_of
 
 __all__ = ['Kernel', 'kernel_of', 'profile_of']
 
@@ -58,8 +59,11 @@ class Kernel:
     takes_origin: bool = False
 
 
-def kernel_of(model, shape, moving, init):
+def kernel_of(model, shape, moving, init, n_stamps=1, origin=None):
     """Return the `Kernel` for stamps of a shape (ny, nx).
+
+    Many stamps under a model of fixed shape that looks the same everywhere
+    are fitted by a table of it.
 
     Parameters
     ----------
@@ -69,6 +73,10 @@ def kernel_of(model, shape, moving, init):
         Indices of the fitted parameters, the background's after the model's.
     init : dict
         Given values by name; those of parameters that are not fitted are held.
+    n_stamps : int
+        Number of stamps.
+    origin : ndarray, shape (n_stamps, 2), or None
+        Where on the detector they are.
     """
     kind, n_params = _kind_of(model, moving, init), len(model.param_names) + 1
     if kind == 'gaussian':
@@ -83,20 +91,29 @@ def kernel_of(model, shape, moving, init):
             IntegratedLikelihood, shape=shape, n_widths=n_widths, width_in_stddev=unit,
             free_widths=free_widths, n_params=n_params), _CHUNK)
     if kind in ('tabulated', 'gridded'):
-        return _kernel_of_tables(kind, model, shape, n_params)
+        return _kernel_of_tables(*_tables_of(model), shape, n_params)
+    function = StampModel(model, shape)
+    if _has_the_order_of_tables(model) and function.linear:
+        table = table_of(model, shape, moving, init, n_stamps, origin)
+        if table is not None:
+            return _kernel_of_tables([table], None, shape, n_params)
     return Kernel(kind, partial(
-        _general, model=StampModel(model, shape), n_params=n_params,
+        _general, model=function, n_params=n_params,
         moving=[j for j in moving if j < n_params - 1]), _CHUNK, takes_origin=True)
 
 
-def _kernel_of_tables(kind, model, shape, n_params):
-    """Return the kernel of a model that is one image, or images on a grid."""
-    tables, grid = _tables_of(model)
+def _has_the_order_of_tables(model):
+    """Say whether flux, x and y are the first parameters of a model, as those of a table."""
+    return model.param_names[:3] == (total_flux_name(model), *position_names(model))
+
+
+def _kernel_of_tables(tables, grid, shape, n_params):
+    """Return the kernel of one image, or of images on a grid."""
     known = {'runs': PhaseRuns(tables, shape), 'n_params': n_params}
     lowest = min(0.0, *(table.data.min() for table in tables))
-    if kind == 'tabulated':
-        return Kernel(kind, partial(TabulatedLikelihood, **known), _TABULATED_CHUNK, lowest)
-    return Kernel(kind, partial(GriddedLikelihood, grid=grid, **known), _CHUNK, lowest,
+    if grid is None:
+        return Kernel('tabulated', partial(TabulatedLikelihood, **known), _TABULATED_CHUNK, lowest)
+    return Kernel('gridded', partial(GriddedLikelihood, grid=grid, **known), _CHUNK, lowest,
                   takes_origin=True)
 
 
