@@ -23,20 +23,20 @@ CURVATURES = ['newton', 'observed', 'fisher', 'score']
 class Kind:
     """A model of photutils, as the kernel takes it, and a truth to simulate it with."""
 
-    def __init__(self, model, truth, n_widths, width_in_stddev):
+    def __init__(self, model, truth, n_widths, width_per_stddev):
         self.model, self.truth = model, np.array(truth)
-        self.n_widths, self.width_in_stddev = n_widths, width_in_stddev
+        self.n_widths, self.width_per_stddev = n_widths, width_per_stddev
         self.n_params = len(truth)
         # A turned Gaussian has no kernel: its angle of 0 does nothing.
         self.used = [0, 1, 2, *range(3, 3 + n_widths), self.n_params - 1]
 
     def likelihood(self, counts, free_widths=True, **known):
-        return IntegratedLikelihood(counts, SHAPE, self.n_widths, self.width_in_stddev,
+        return IntegratedLikelihood(counts, SHAPE, self.n_widths, self.width_per_stddev,
                                     free_widths, self.n_params, **known)
 
     def psf(self, params):
         """Return the star on all pixels by its definition, for one set of parameters."""
-        widths = params[3:3 + self.n_widths] / self.width_in_stddev
+        widths = params[3:3 + self.n_widths] / self.width_per_stddev
         along_x, along_y = (
             0.5 * (erf((place + 0.5) / np.sqrt(2) / width)
                    - erf((place - 0.5) / np.sqrt(2) / width))

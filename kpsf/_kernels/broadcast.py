@@ -162,7 +162,7 @@ class BroadcastLikelihood:
         """Return the function (m, n_pixels), and its Jacobian as `_jacobian` does."""
         linear = sorted(self._linear)
         if self._derivative is not None and len(linear) == self._n_terms:
-            # The sum of what is proportional to its fluxes; one call of foreign code instead of two.
+            # What is proportional to its fluxes follows from the derivatives by them.
             jacobian = self._jacobian(params, rows, None)
             psf = np.einsum('qm,mqp->mp', params[linear], jacobian[:, linear])
             return psf, jacobian

@@ -94,13 +94,14 @@ class GriddedLikelihood(TabulatedLikelihood):
         """Return the taps of stars, of all their tables."""
         return _OwnTaps(self._runs, stars.column, stars.row, stars.which)
 
-    def _place(self, params, rows):
+    def _stars_at(self, params, rows):
         """Return what is needed to know of stars: `_Stars`."""
-        stars = super()._place(params, rows)
+        stars = super()._stars_at(params, rows)
         which, shares = self._grid.mix(*(params[1:3] + self._origin[rows].T))
-        value, x, y, xy = shares[..., np.newaxis]
-        of_shares = np.array([[0 * x, xy], [xy, 0 * y]])
-        slopes = x, y
+        value, *slopes, mixed = shares[..., np.newaxis]
+        # Bilinear: of second order, shares have a derivative by x and y alone.
+        nothing = np.zeros_like(mixed)
+        second_of_shares = (nothing, mixed), (mixed, nothing)
         images, bends = stars.weights[:, :, np.newaxis], stars.bends[:, :, np.newaxis]
         weights = value[:, np.newaxis] * images
         seconds = value[:, np.newaxis] * bends
@@ -108,7 +109,7 @@ class GriddedLikelihood(TabulatedLikelihood):
             weights[:, 1 + i] += slopes[i] * images[:, 0]
         for k, (i, j) in enumerate(_SECOND):
             seconds[:, k] += (slopes[i] * images[:, 1 + j] + slopes[j] * images[:, 1 + i]
-                              + of_shares[i, j] * images[:, 0])
+                              + second_of_shares[i][j] * images[:, 0])
         m = len(which)
         return stars._replace(which=which, weights=weights.reshape(m, 3, -1),
                               bends=seconds.reshape(m, 3, -1))

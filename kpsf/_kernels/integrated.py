@@ -81,8 +81,9 @@ class IntegratedLikelihood(StarLikelihood):
         Shape of a stamp.
     n_widths : {1, 2}
         Number of widths among the parameters.
-    width_in_stddev : float
-        The width of a Gaussian with a standard deviation of 1.
+    width_per_stddev : float
+        What the width is in standard deviations: 2.3548 for a full width at
+        half maximum.
     free_widths : bool
         Whether widths move; if not, nothing depends on them.
     n_params : int
@@ -93,10 +94,10 @@ class IntegratedLikelihood(StarLikelihood):
         1 for pixels in the likelihood, 0 for the others.
     """
 
-    def __init__(self, counts, shape, n_widths, width_in_stddev, free_widths, n_params,
+    def __init__(self, counts, shape, n_widths, width_per_stddev, free_widths, n_params,
                  offset=0.0, weights=None):
         self._shape, self._n_widths = shape, n_widths
-        self._scale, self._free_widths = 1.0 / width_in_stddev, free_widths
+        self._scale, self._free_widths = 1.0 / width_per_stddev, free_widths
         self._terms, bends = {
             (False, 1): (_IMAGES_OF_PLACE, _BENDS_OF_PLACE),
             (False, 2): (_IMAGES_OF_PLACE, _BENDS_OF_PLACE),
@@ -117,14 +118,14 @@ class IntegratedLikelihood(StarLikelihood):
             valid &= np.abs(place - middle) <= 3 * middle + 3
         return valid & (params[3:3 + self._n_widths] > 0).all(axis=0)
 
-    def _place(self, params, rows):
+    def _stars_at(self, params, rows):
         """Return the functions of the columns and rows of the pixels."""
         widths = self._scale * params[3:3 + self._n_widths]
         along_x, along_y = (
             line_integrals(np.arange(size + 1) - 0.5 - place[:, np.newaxis], width[:, np.newaxis],
                            self._free_widths)
             for size, place, width in zip(self._shape[::-1], params[1:3], (widths[0], widths[-1])))
-        # By the widths that the parameters are, not by the standard deviation.
+        # By the widths that the parameters are, not by the standard deviation; ww twice.
         for functions in (along_x, along_y):
             functions[3:] *= self._scale
             functions[5:] *= self._scale
@@ -149,9 +150,9 @@ class IntegratedLikelihood(StarLikelihood):
         return np.einsum('mr,mc->mrc', along_y[_VALUE], along_x[_VALUE]).reshape(
             along_x.shape[1], -1)
 
-    def _bends(self, slope, known):
+    def _bends(self, slope, stars):
         """Return the sums of the slope times the second derivatives, (m, k (k - 1) / 2)."""
-        along_x, along_y = known
+        along_x, along_y = stars
         m = len(slope)
         sums = np.matmul(np.matmul(along_y.transpose(1, 0, 2), slope.reshape(m, *self._shape)),
                          along_x.transpose(1, 2, 0))

@@ -65,12 +65,13 @@ class IntegratedProfile:
     ----------
     n_widths : {1, 2}
         Number of widths among the parameters.
-    width_in_stddev : float
-        The width of a Gaussian with a standard deviation of 1.
+    width_per_stddev : float
+        What the width is in standard deviations: 2.3548 for a full width at
+        half maximum.
     """
 
-    def __init__(self, n_widths, width_in_stddev):
-        self._n_widths, self._scale = n_widths, 1.0 / width_in_stddev
+    def __init__(self, n_widths, width_per_stddev):
+        self._n_widths, self._scale = n_widths, 1.0 / width_per_stddev
 
     def images(self, params, x, y, wanted):
         """Return P and its derivatives, see the module."""

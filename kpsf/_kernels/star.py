@@ -33,15 +33,15 @@ class StarLikelihood:
 
     A subclass has ``is_valid(params)``, as the solver asks for it, and
 
-    ``_place(params, rows)``
+    ``_stars_at(params, rows)``
         what is to be known of the stars, with a method ``of(part)``;
     ``_images(stars)``
         P and its derivatives (m, k, n_pixels) for at most one block of
-        stars, in a buffer of which the next call may make use, and
-        something that ``_bends`` takes;
+        stars, in a buffer of which the next call may make use, and what
+        ``_bends`` takes;
     ``_psf(stars)``
         P alone, (m, n_pixels);
-    ``_bends(slope, known)``
+    ``_bends(slope, of_images)``
         the sums over pixels of the slope (m, n_pixels) times the second
         derivatives of P, (m, k (k - 1) / 2), in the order xx, xy, ..., yy, ...
 
@@ -81,7 +81,7 @@ class StarLikelihood:
         value, totals = np.empty(m), np.empty((m, 2))
         products, bends = np.empty((m, k, k + 2)), np.zeros((m, len(self._pairs[0])))
         with np.errstate(all='ignore'):
-            stars = self._place(params, rows)
+            stars = self._stars_at(params, rows)
             for part in _blocks(m):
                 self._sum_block(params[:, part], rows[part], curvature, stars.of(part),
                                 value[part], products[part], totals[part], bends[part])
@@ -98,7 +98,7 @@ class StarLikelihood:
         """Return the PSF and the whole mean of ``rows``, two (m, n_pixels)."""
         psf = np.empty((len(rows), self.counts.shape[1]))
         with np.errstate(all='ignore'):
-            stars = self._place(params, rows)
+            stars = self._stars_at(params, rows)
             for part in _blocks(len(rows)):
                 psf[part] = self._psf(stars.of(part))
             psf *= params[0][:, np.newaxis]
@@ -116,7 +116,7 @@ class StarLikelihood:
         the latter two (m, 2); and, where it is needed, that of the slope with
         the second derivatives.
         """
-        images, known = self._images(stars)
+        images, of_images = self._images(stars)
         mean = images[:, 0] * params[0, :, np.newaxis]
         mean += params[-1][:, np.newaxis]
         mean += self._offset_of(rows)
@@ -134,7 +134,7 @@ class StarLikelihood:
         np.matmul(factors[:, k:], self._ones, out=totals)
         np.matmul(images, factors.transpose(0, 2, 1), out=products)
         if curvature in _OBSERVED:
-            bends[:] = self._bends(slope, known)
+            bends[:] = self._bends(slope, of_images)
 
     def _in_parameters(self, flux, products, totals, bends):
         """Return gradient (k + 1, m) and information in flux, place, shape and background.

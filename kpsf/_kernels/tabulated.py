@@ -202,7 +202,7 @@ class TabulatedLikelihood(StarLikelihood):
         n_cells = 1 + np.count_nonzero((u[1:] != u[:-1]) | (v[1:] != v[:-1]))
         return order if len(order) > _FEWEST_IN_CELL * n_cells else None
 
-    def _place(self, params, rows):
+    def _stars_at(self, params, rows):
         """Return what is needed to know of stars: `_Stars`."""
         table = self._table
         u, v = table.samples(-params[1], -params[2])
@@ -230,23 +230,23 @@ class TabulatedLikelihood(StarLikelihood):
         images : ndarray, shape (m, 3, n_pixels)
             P and its derivatives by x and y of the star. A buffer,
             overwritten by the next call.
-        known : _Known
+        interpolated : _Interpolated
             What second derivatives need.
         """
         taps = self._taps_of(stars)
         images = self._buffer[:len(stars.column)]
         taps.interpolate(stars.weights, images)
         if stars.in_x is None:
-            return images, _Known(stars, taps, None, None)
+            return images, _Interpolated(stars, taps, None, None)
         inside = _outer(stars.in_y, stars.in_x)
         near = np.flatnonzero(_any_between(stars.in_x) | _any_between(stars.in_y))
         if not near.size:
             images *= inside[:, np.newaxis]
-            return images, _Known(stars, taps, inside, None)
+            return images, _Interpolated(stars, taps, inside, None)
         slopes, bends = self._fading(images[near], stars.of(near))
         images *= inside[:, np.newaxis]
         images[near, 1:] += slopes
-        return images, _Known(stars, taps, inside, (near, bends))
+        return images, _Interpolated(stars, taps, inside, (near, bends))
 
     def _psf(self, stars):
         """Return P, (m, n_pixels)."""
@@ -256,9 +256,9 @@ class TabulatedLikelihood(StarLikelihood):
             psf[:, 0] *= _outer(stars.in_y, stars.in_x)
         return psf[:, 0]
 
-    def _bends(self, slope, known):
+    def _bends(self, slope, interpolated):
         """Return the sums of the slope (m, n_pixels) times xx, xy and yy of P, (m, 3)."""
-        stars, taps, inside, fading = known
+        stars, taps, inside, fading = interpolated
         of_taps = taps.sum_pixels(slope if inside is None else slope * inside)
         bends = np.matmul(stars.bends, of_taps[:, :, np.newaxis])[:, :, 0]
         if fading is not None:
@@ -294,7 +294,7 @@ class TabulatedLikelihood(StarLikelihood):
         return slopes, bends
 
 
-class _Known(NamedTuple):
+class _Interpolated(NamedTuple):
     """What is known of the stars of a block once they are interpolated.
 
     Attributes

@@ -69,7 +69,8 @@ class _Batch:
         self._scale = np.array([settings.scale_of(names.params[j]) for j in self._order])
         # All parameters (k, n_stars, n_groups), the flux first, in electrons.
         self._stars = (sources.params[members][..., self._order] * self._scale).transpose(2, 1, 0)
-        if not sources.has_flux and 0 in self._fitted:
+        self._fits_flux = 0 in self._fitted and names.flux not in sources.given
+        if self._fits_flux:
             self._stars[0] = 1.0
         data = image.data.ravel()[lists.flat]
         subtracted = image.subtracted
@@ -155,17 +156,16 @@ class _Batch:
         q, stars = len(self._fitted), self._stars[:, :, part]
         for place, k in enumerate(self._fitted):
             start[place:-1:q, part] = 0.0 if k in (1, 2) else stars[k]
-        fits_flux = 0 in self._fitted and not self._sources.has_flux
-        if not fits_flux and not self._settings.fits_background:
+        if not self._fits_flux and not self._settings.fits_background:
             return
         likelihood = self.likelihood(part)
         images, light = likelihood.starting_images()
-        if not fits_flux:
+        if not self._fits_flux:
             light = light - np.einsum('sm,msp->mp', stars[0], images)
             images = images[:, :0]
         flux, level = _solve_linear(images, light, likelihood.weights,
                                     self._settings.fits_background)
-        if fits_flux:
+        if self._fits_flux:
             start[self._fitted.index(0):-1:q, part] = flux.T
         if self._settings.fits_background:
             known = np.minimum.reduceat(self._known, self._lists.begin[:-1])[part]

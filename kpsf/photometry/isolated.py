@@ -44,20 +44,23 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     fits = fit_stamps(
         counts, settings.model, **background, read_variance=settings.read_noise**2,
         origin=origin, n_threads=settings.n_threads, progress_bar=settings.progress_bar,
-        **_knowledge(sources.params, rows, place, settings, sources.has_flux))
+        **_knowledge(sources, rows, place, settings))
     found.put(rows, **_in_units_of_data(fits, place, settings),
               **_compare(fits, counts, boxes, image, settings))
 
 
-def _knowledge(params, rows, place, settings, has_flux):
-    """Return starting values, bounds and priors as `fit_stamps` takes them."""
-    names = settings.names
+def _knowledge(sources, rows, place, settings):
+    """Return starting values, bounds and priors as `fit_stamps` takes them.
+
+    What no column was found for is measured.
+    """
+    names, params = settings.names, sources.params
     lower, upper = settings.bounds(params[rows])
     priors = settings.priors(params)
     known = {'init': {}, 'bounds': {}, 'priors': {}}
     for j, name in enumerate(names.params):
         scale, shift = settings.scale_of(name), place.get(name, 0.0)
-        if has_flux or name != names.flux or name not in names.free:
+        if name in sources.given or name not in names.free:
             known['init'][name] = scale * (params[rows, j] - shift)
         if np.isfinite(lower[:, j]).any() or np.isfinite(upper[:, j]).any():
             known['bounds'][name] = scale * (lower[:, j] - shift), scale * (upper[:, j] - shift)

@@ -202,7 +202,7 @@ class PoissonPSFPhotometry:
         x, y = (sources.params[:, self._names.params.index(name)]
                 for name in (self._names.x, self._names.y))
         boxes = Boxes.around(x, y, self.fit_shape, image.data.shape)
-        if self.aperture_radius is not None and not sources.has_flux:
+        if self.aperture_radius is not None and self._names.flux not in sources.given:
             sources = with_aperture_fluxes(sources, self._names, image, boxes,
                                            self.aperture_radius, settings.fits_background)
         found = _fit(image, sources, boxes, settings)
@@ -423,7 +423,7 @@ def _fit(image, sources, boxes, settings):
     _check_error(image, boxes, counted)
     place = [settings.names.params.index(name)
              for name in (settings.names.x, settings.names.y, settings.names.flux)]
-    given = sources.params[:, place if sources.has_flux else place[:2]]
+    given = sources.params[:, place if settings.names.flux in sources.given else place[:2]]
     usable = boxes.overlaps & np.isfinite(given).all(axis=1) & (n_pixels > 0) & (
         n_pixels >= settings.n_free)
     n_pixels = np.where(np.isfinite(given).all(axis=1), n_pixels, 0)

@@ -84,7 +84,7 @@ def _flags(sources, boxes, image, settings, found):
 def _has_flux(sources, names):
     """Say whose starting flux can be used, (n,): the given one, or one that is measured."""
     given = sources.params[:, names.params.index(names.flux)]
-    return np.isfinite(given) | (not sources.has_flux)
+    return np.isfinite(given) | (names.flux not in sources.given)
 
 
 def _is_near_bound(sources, settings, found):

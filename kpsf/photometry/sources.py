@@ -79,15 +79,15 @@ class Sources:
         Background that the data still contain, 0 where it is not finite.
     group_size : ndarray of int, shape (n,)
         Number of stars in each star's group.
-    has_flux : bool
-        Whether fluxes were given.
+    given : frozenset of str
+        Parameters that a column was found for.
     """
 
     table: QTable
     params: np.ndarray
     local_bkg: np.ndarray
     group_size: np.ndarray
-    has_flux: bool
+    given: frozenset
 
     def __len__(self):
         """Return the number of stars."""
@@ -118,14 +118,15 @@ def read_sources(init_params, model, names, image, finder, grouper):
         np.arange(1, len(given) + 1))
     params = np.tile([float(np.ravel(getattr(model, name).value)[0]) for name in names.params],
                      (len(given), 1))
-    columns, has_flux = {}, False
+    columns, known = {}, set()
     for name, column in names.columns.items():
         values = _column(given if found is None or column in 'xy' else Table(), column)
         if values is None and column in ('x', 'y'):
             raise ValueError(f'The table of stars must have a column of {column} positions, '
                              f'{column}_init or {column} for example, but it has '
                              f'{", ".join(given.colnames)}: rename one.')
-        has_flux |= column == 'flux' and values is not None
+        if values is not None:
+            known.add(name)
         j = names.params.index(name)
         params[:, j] = _plain(values, column, image) if values is not None else (
             np.nan if column == 'flux' else params[:, j])
@@ -139,7 +140,7 @@ def read_sources(init_params, model, names, image, finder, grouper):
     for name, values in columns.items():
         table[name] = image.with_unit(values) if name == 'flux_init' else values
     sources = Sources(table, params, np.where(np.isfinite(local_bkg), local_bkg, 0.0),
-                      _group_sizes(table['group_id']), has_flux)
+                      _group_sizes(table['group_id']), frozenset(known))
     return sources, found
 
 
@@ -164,7 +165,7 @@ def with_aperture_fluxes(sources, names, image, boxes, radius, contains_backgrou
         area = apertures.do_photometry((~image.mask).astype(float))[0]
         params[rows, flux] = total - level * area
     table['flux_init'] = image.with_unit(params[:, flux])
-    return replace(sources, params=params, table=table, has_flux=True)
+    return replace(sources, params=params, table=table, given=sources.given | {names.flux})
 
 
 def _find(finder, image):

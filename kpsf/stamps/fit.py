@@ -37,7 +37,10 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         `~kpsf.TabulatedPRF`, `~kpsf.KeplerPRF` and `~kpsf.TessPRF` unless
         they are scaled, rotated or filled outside, and photutils' Gaussians
         (integrated ones unless they are turned), `~photutils.psf.ImagePSF`
-        and `~photutils.psf.GriddedPSFModel`; others are evaluated by
+        and `~photutils.psf.GriddedPSFModel`, which fade over a quarter of a
+        pixel where photutils cuts them off at the edge of their images;
+        others of fixed shape are tabulated where there are many stamps and
+        that is right to 1e-7 of the peak, and the rest is evaluated by
         broadcasting, with ``fit_deriv`` where it serves.
     background : 'fit' or float or array_like, shape (ny, nx) or (n, ny, nx)
         ``'fit'``: one constant >= 0 per stamp, in electrons per pixel. Else

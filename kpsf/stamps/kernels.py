@@ -88,7 +88,7 @@ def kernel_of(model, shape, moving, init, n_stamps=1, origin=None):
         n_widths, unit = _widths_of(model)
         free_widths = any(3 <= j < 3 + n_widths for j in moving)
         return Kernel(kind, partial(
-            IntegratedLikelihood, shape=shape, n_widths=n_widths, width_in_stddev=unit,
+            IntegratedLikelihood, shape=shape, n_widths=n_widths, width_per_stddev=unit,
             free_widths=free_widths, n_params=n_params), _CHUNK)
     if kind in ('tabulated', 'gridded'):
         return _kernel_of_tables(*_tables_of(model), shape, n_params)
@@ -220,7 +220,7 @@ def _tables_of(model):
     steps = tuple(int(factor) for factor in model.oversampling[::-1])
     images = model.data if model.data.ndim == 3 else model.data[np.newaxis]
     # The images of photutils end at their first and last samples.
-    tables = [SplineTable(image, steps, model.origin, is_cell=False) for image in images]
+    tables = [SplineTable(image, steps, model.origin[:2], is_cell=False) for image in images]
     if len(tables) == 1:
         return tables, None
     # photutils sorts them row by row.

@@ -137,6 +137,7 @@ class StampModel:
         moved = copy(self)
         moved._origin = np.asarray(origin, dtype=float)
         if self.derivative is not None:
+            # The copy's own method, which looks at the copy's origin.
             moved.derivative = moved._columns
         return moved
 

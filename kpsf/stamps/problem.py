@@ -75,6 +75,11 @@ class Problem:
         """Return the indices of all fitted parameters, each stamp's own first."""
         return np.concatenate([self.constraints.free, self.shared])
 
+    def moves(self, name):
+        """Say whether a parameter is fitted; a model without it does not move it."""
+        names = self.model.param_names
+        return name in names and names.index(name) in self.moving
+
     def stamps(self, part):
         """Return what selects the stamps of a chunk of the fitted ones from all.
 

@@ -6,13 +6,16 @@ from functools import partial
 import numpy as np
 
 from .._kernels.moments import starting_values
-from ..models import position_names, scale_name
+from ..models import position_names, precision_to_stddev, scale_name
+from ..models.gaussian import SIGMA_TO_FWHM
 
 __all__ = ['starting_params']
 
 # Sub-pixel phases along each axis at which a PRF is measured as the stamps are.
 _N_PHASES = 4
 _MANY = 1e12
+# Narrowest standard deviation in pixels of a starting width.
+_NARROWEST = 0.3
 
 
 def starting_params(problem, series):
@@ -41,14 +44,17 @@ def starting_params(problem, series):
     def measure(part):
         moments = _moments(problem, problem.stamps(part), precision)
         start[:, part] = (moments if kind == 'gaussian'
-                          else _in_parameters(problem, moments, reference))
+                          else _from_moments(problem, moments, reference))
+        for j in widths:
+            start[j, part] = _width(names[j], moments[3:6], kind, problem)
 
     place_is_known = all(name in init for name in position_names(problem.model))
     if place_is_known:
         start[:] = problem.fixed_values[:, np.newaxis]
-    if not place_is_known or kind == 'gaussian':
-        series.run(measure, series.parts)
     moving = set(problem.moving)
+    widths = _widths_to_measure(problem, moving)
+    if not place_is_known or kind == 'gaussian' or widths:
+        series.run(measure, series.parts)
     for j, name in enumerate((*names, 'background')):
         if name in init:
             start[j] = init[name] if np.ndim(init[name]) == 0 else init[name][problem.rows]
@@ -90,7 +96,7 @@ def _moments(problem, rows, precision):
                            measure_background, precision)
 
 
-def _in_parameters(problem, moments, reference):
+def _from_moments(problem, moments, reference):
     """Return the parameters (p, m) of a model that moments of stamps stand for.
 
     ``reference`` is what the moments of the model itself would be, at flux 1, position 0 and
@@ -105,6 +111,30 @@ def _in_parameters(problem, moments, reference):
             start[names.index(name)] = values
     start[-1] = moments[6] - wings * moments[0] / scale
     return start
+
+
+def _widths_to_measure(problem, moving):
+    """Return the indices of a Gaussian's widths and angle that move and were not given."""
+    if problem.kernel.kind not in ('widths', 'integrated'):
+        return []
+    names = problem.model.param_names
+    return [j for j in range(3, len(names)) if j in moving and names[j] not in problem.init]
+
+
+def _width(name, precision, kind, problem):
+    """Return a width, or the angle in degrees, (m,), of Gaussians of precision a, b, c (3, m)."""
+    a, b, c = precision
+    x_stddev, y_stddev, theta = precision_to_stddev(a, b, c)
+    if not problem.moves('theta'):
+        # Of the projections on the axes, which do not turn.
+        x_stddev, y_stddev = np.sqrt(0.5 * np.array([c, a]) / (a * c - b * b))
+    stddev = {'x_fwhm': x_stddev, 'y_fwhm': y_stddev}.get(name, np.sqrt(x_stddev * y_stddev))
+    if name == 'theta':
+        return np.degrees(theta)
+    if kind == 'integrated':
+        # The moments have seen the pixels as well.
+        stddev = np.sqrt(np.maximum(stddev**2 - 1.0 / 12.0, _NARROWEST**2))
+    return stddev if name == 'sigma' else SIGMA_TO_FWHM * stddev
 
 
 def _measured_table(problem):
@@ -133,8 +163,8 @@ def _measured_table(problem):
     return np.array([flux / _MANY, at_x - x, at_y - y, background / _MANY]).mean(axis=1), precision
 
 
-def _fit_linear(problem, start, series, with_background):
-    """Fit the flux (or amplitude), and the background as well, by least squares, in place.
+def _fit_linear(problem, start, series, place_is_known):
+    """Fit the flux (or amplitude) by least squares, in place; at known places the background, too.
 
     Only those that move and were not given.
     """
@@ -143,7 +173,8 @@ def _fit_linear(problem, start, series, with_background):
         return
     j, moving = problem.model.param_names.index(name), set(problem.moving)
     is_free = name not in problem.init and j in moving
-    with_background &= 'background' not in problem.init and problem.n_params - 1 in moving
+    with_background = (place_is_known and 'background' not in problem.init
+                       and problem.n_params - 1 in moving)
     if not is_free and not with_background:
         return
 
