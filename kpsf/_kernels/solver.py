@@ -409,7 +409,7 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
     and an active set for the bounds.  A kernel whose Newton matrix is an
     approximation gives the exact one to fits that take long.  A fit stops when a Newton step is
     sure to end at the minimum; whether it did is then seen there, and fits
-    that did not go on.
+    that did not go on, at most three times.
 
     Parameters
     ----------
@@ -434,8 +434,10 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
         params, state, n_iter = _descend_and_look(objective, start, rows, constraints, budget,
                                                   curvature, True)
         own = _own_block(params, state, limits)
-        late = rows[~(own[2] < _SURE * EDM_TOLERANCE) & (n_iter < max_iter - 1)]
-        if len(late):
+        for tolerance in (_SURE * EDM_TOLERANCE, EDM_TOLERANCE, EDM_TOLERANCE):
+            late = rows[~(own[2] < tolerance) & (n_iter < max_iter - 1)]
+            if not len(late):
+                break
             params[:, late], again, more = _descend_and_look(
                 objective, params[:, late], late, constraints, max_iter - 1 - n_iter[late],
                 curvature, False)

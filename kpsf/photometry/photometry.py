@@ -71,6 +71,8 @@ class PoissonPSFPhotometry:
         fit of the PSF, which neighbours disturb less.
     xy_bounds : float or (float, float), optional
         Largest distance in pixels along x and y from the starting position.
+        By default a star stays within its box: beyond, there is nothing that
+        would lead back.
     gain : float, optional
         Electrons per unit of the data; for rates, the exposure time.
     read_noise : float, optional
@@ -376,10 +378,12 @@ class PoissonPSFPhotometry:
     def _settings(self, image):
         """Return the `Settings` of the fits."""
         fits_background = isinstance(self.background, str) and self.background == 'fit'
+        xy_bounds = tuple(0.5 * size if reach is None else reach for reach, size
+                          in zip(self.xy_bounds or (None, None), self.fit_shape[::-1]))
         return Settings(
             model=self.psf_model, names=ModelNames.of(self.psf_model),
             fits_background=fits_background, gain=self.gain, read_noise=self.read_noise,
-            prior=self.centroid_prior, xy_bounds=self.xy_bounds or (None, None),
+            prior=self.centroid_prior, xy_bounds=xy_bounds,
             n_threads=self.n_threads, progress_bar=self.progress_bar)
 
     def _options(self):

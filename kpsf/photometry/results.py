@@ -91,8 +91,8 @@ def _is_near_bound(sources, settings, found):
     """Say which positions are close to a limit that ``xy_bounds`` set, (n,)."""
     near = np.zeros(len(sources), dtype=bool)
     lower, upper = settings.bounds(sources.params)
-    for name, reach in zip((settings.names.x, settings.names.y), settings.xy_bounds):
-        if reach is not None and name in settings.names.free:
+    for name in (settings.names.x, settings.names.y):
+        if name in settings.names.free:
             j = settings.names.params.index(name)
             near |= np.minimum(found.params[:, j] - lower[:, j],
                                upper[:, j] - found.params[:, j]) <= _NEAR

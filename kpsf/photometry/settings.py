@@ -31,7 +31,7 @@ class Settings:
     read_noise : float
         Standard deviation in electrons.
     prior : CentroidPrior or None
-    xy_bounds : (float or None, float or None)
+    xy_bounds : (float, float)
         Largest distance from the start along x and y.
     n_threads : int or None
     progress_bar : bool
@@ -99,9 +99,8 @@ class Settings:
                         for side, fill in ((0, -np.inf), (1, np.inf)))
         for name, reach in zip((self.names.x, self.names.y), self.xy_bounds):
             j = self.names.params.index(name)
-            if reach is not None:
-                lower[:, j] = np.maximum(lower[:, j], params[:, j] - reach)
-                upper[:, j] = np.minimum(upper[:, j], params[:, j] + reach)
+            lower[:, j] = np.maximum(lower[:, j], params[:, j] - reach)
+            upper[:, j] = np.minimum(upper[:, j], params[:, j] + reach)
         return lower, upper
 
     def priors(self, params):
