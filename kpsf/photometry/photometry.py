@@ -3,6 +3,7 @@
 
 import warnings
 from copy import deepcopy
+from itertools import count
 
 import numpy as np
 from astropy.modeling import Model
@@ -24,6 +25,8 @@ from .settings import Settings
 from .sources import ModelNames, read_sources, with_aperture_fluxes
 
 __all__ = ['PoissonPSFPhotometry']
+
+_NUMBERS = count()
 
 
 class PoissonPSFPhotometry:
@@ -508,10 +511,11 @@ def _check_xy_bounds(xy_bounds):
 
 def _of_own_class(model):
     """Return a copy of a model whose class no other model has."""
-    copy = deepcopy(model)
-    kind = type(model)
-    copy.__class__ = type(kind.__name__, (kind,), {'__module__': f'{kind.__module__}.{id(copy)}'})
-    return copy
+    own, kind = deepcopy(model), type(model)
+    # photutils knows classes by their module and name.
+    module = f'{kind.__module__}.{next(_NUMBERS)}'
+    own.__class__ = type(kind.__name__, (kind,), {'__module__': module})
+    return own
 
 
 def _versions():
