@@ -12,9 +12,10 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from .._validation import require_number, require_positive_integer
+from .._validation import require_finite, require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
 from ..priors import CentroidPrior
+from ..stamps.arguments import check_model
 from .boxes import Boxes
 from .found import Found
 from .groups import fit_groups
@@ -156,7 +157,8 @@ class PoissonPSFPhotometry:
         self.progress_bar = bool(progress_bar)
         self.n_threads = n_threads if n_threads is None else require_positive_integer(
             n_threads, 'n_threads')
-        self._names = ModelNames.of(psf_model)
+        check_model(psf_model)
+        ModelNames.of(psf_model)
         self.results = self.finder_results = None
 
     def __repr__(self):
@@ -199,7 +201,7 @@ class PoissonPSFPhotometry:
         """
         self.results = self.finder_results = None
         image = read_image(data, mask, error, self.background, self.gain, self.read_noise)
-        settings = self._settings(image)
+        settings = self._settings()
         sources, self.finder_results = read_sources(
             init_params, self.psf_model, self._names, image, self.finder, self.grouper)
         if sources is None:
@@ -378,13 +380,18 @@ class PoissonPSFPhotometry:
         return PSFPhotometry(_of_own_class(self.psf_model), self.fit_shape, fitter=fitter,
                              **options | kwargs)
 
-    def _settings(self, image):
+    @property
+    def _names(self):
+        """Return the `ModelNames`; what is fixed may change between calls."""
+        return ModelNames.of(self.psf_model)
+
+    def _settings(self):
         """Return the `Settings` of the fits."""
         fits_background = isinstance(self.background, str) and self.background == 'fit'
         xy_bounds = tuple(0.5 * size if reach is None else reach for reach, size
                           in zip(self.xy_bounds or (None, None), self.fit_shape[::-1]))
         return Settings(
-            model=self.psf_model, names=ModelNames.of(self.psf_model),
+            model=self.psf_model, names=self._names,
             fits_background=fits_background, gain=self.gain, read_noise=self.read_noise,
             prior=self.centroid_prior, xy_bounds=xy_bounds,
             n_threads=self.n_threads, progress_bar=self.progress_bar)
@@ -427,12 +434,13 @@ def _fit(image, sources, boxes, settings):
     """Fit all stars that can be, and return the `Found`."""
     counted = boxes.cut(~image.mask, False)
     n_pixels = np.where(boxes.overlaps, counted.sum(axis=(1, 2)), 0)
-    _check_error(image, boxes, counted)
     place = [settings.names.params.index(name)
              for name in (settings.names.x, settings.names.y, settings.names.flux)]
     given = sources.params[:, place if settings.names.flux in sources.given else place[:2]]
     usable = boxes.overlaps & np.isfinite(given).all(axis=1) & (n_pixels > 0) & (
         n_pixels >= settings.n_free)
+    _check_error(image, boxes.take(usable), counted[usable])
+    _check_starts(sources, settings, usable)
     n_pixels = np.where(np.isfinite(given).all(axis=1), n_pixels, 0)
     found = Found.nothing(n_pixels, sources.params.shape[1])
     rows = np.flatnonzero(usable)
@@ -448,13 +456,28 @@ def _check_error(image, boxes, counted):
     """Raise unless errors are positive wherever pixels count."""
     if image.error is None:
         return
-    own = boxes.cut(image.error, 1.0)[boxes.overlaps]
+    own = boxes.cut(image.error, 1.0)
     with np.errstate(invalid='ignore'):
-        bad = counted[boxes.overlaps] & ~(np.isfinite(own) & (own > 0))
+        bad = counted & ~(np.isfinite(own) & (own > 0))
     if bad.any():
         raise ValueError(f'Errors must be finite and > 0, but {np.count_nonzero(bad)} of '
                          f'{bad.size} pixels around the stars are not: mask these pixels, or '
                          'correct the error.')
+
+
+def _check_starts(sources, settings, usable):
+    """Raise unless starting values are finite, and bounds leave positions some room."""
+    params, names = sources.params[usable], settings.names
+    lower, upper = settings.bounds(params)
+    for name, column in names.columns.items():
+        j = names.params.index(name)
+        require_finite(params[:, j] if name in sources.given else np.zeros(0),
+                       f'{column} of the stars', 'leave the column out, or remove these stars')
+        n_bad = np.count_nonzero(lower[:, j] >= upper[:, j])
+        if n_bad and name in names.free:
+            raise ValueError(f'Bounds must leave room for {name}, but {n_bad} of {len(params)} '
+                             f'stars start too far from the {settings.model.bounds[name]} of the '
+                             'model: widen its bounds, or remove these stars.')
 
 
 def _check_shape(fit_shape):

@@ -129,7 +129,7 @@ def read_sources(init_params, model, names, image, finder, grouper):
             known.add(name)
         j = names.params.index(name)
         params[:, j] = _plain(values, column, image) if values is not None else (
-            np.nan if column == 'flux' else params[:, j])
+            np.nan if column == 'flux' and name in names.free else params[:, j])
         columns[f'{column}_init'] = params[:, j].copy()
     table['group_id'] = _group_ids(given if found is None else Table(), table['id'], grouper,
                                    columns)
@@ -193,9 +193,9 @@ def _plain(values, column, image):
         values = image.without_unit(values, f'{column} of the stars')
     elif isinstance(values, Quantity):
         values = values.value
-    filled = values.filled(np.nan) if hasattr(values, 'filled') and values.dtype.kind == 'f' else (
-        values)
-    return as_float_array(filled, f'{column} of the stars').copy()
+    if hasattr(values, 'filled') and values.dtype.kind in 'iuf':
+        values = values.astype(float).filled(np.nan)
+    return as_float_array(values, f'{column} of the stars').copy()
 
 
 def _group_ids(given, ids, grouper, columns):
@@ -205,7 +205,11 @@ def _group_ids(given, ids, grouper, columns):
     elif grouper is not None and len(ids):
         groups = np.asarray(grouper(columns['x_init'], columns['y_init']))
     else:
-        return np.arange(1, len(ids) + 1)
+        # photutils has the stars' numbers there.
+        groups = np.asarray(ids)
+        is_number = groups.dtype.kind in 'iu' and np.all(groups > 0)
+        return groups if is_number and len(np.unique(groups)) == len(groups) else (
+            np.arange(1, len(groups) + 1))
     if groups.dtype.kind not in 'iu':
         raise TypeError(f'group_id must be integers, but they are {groups.dtype}: convert them.')
     if groups.size and groups.min() <= 0:
