@@ -117,7 +117,7 @@ def images_of(model, order, stars, x, y):
 
 
 @pytest.mark.parametrize('origin', [(0, 0), (2000, 1900)], ids=['near', 'far'])
-@pytest.mark.parametrize('name', [name for name in MODELS])
+@pytest.mark.parametrize('name', list(MODELS))
 def test_images_are_those_of_the_model(name, origin):
     make, shape, kind = MODELS[name]
     rng = np.random.default_rng(1)
@@ -139,7 +139,7 @@ def test_images_are_those_of_the_model(name, origin):
 
 
 @pytest.mark.parametrize('origin', [(0, 0), (2000, 1900)], ids=['near', 'far'])
-@pytest.mark.parametrize('name', [name for name in MODELS])
+@pytest.mark.parametrize('name', list(MODELS))
 def test_derivatives_are_differences_of_images(name, origin):
     make, shape, _ = MODELS[name]
     rng = np.random.default_rng(2)
@@ -157,7 +157,7 @@ def test_derivatives_are_differences_of_images(name, origin):
         assert_allclose(image, difference, atol=2e-6 * np.abs(difference).max() + 1e-8 * (j < 3))
 
 
-@pytest.mark.parametrize('name', [name for name in MODELS])
+@pytest.mark.parametrize('name', list(MODELS))
 def test_wanted_derivatives_come_in_the_order_they_are_wanted(name):
     make, shape, _ = MODELS[name]
     rng = np.random.default_rng(3)
