@@ -1,0 +1,44 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Which stars can be fitted, which on their own and which jointly."""
+
+import numpy as np
+
+from .found import Found
+from .groups import fit_groups
+from .isolated import fit_isolated
+
+__all__ = ['fit_sources']
+
+
+def fit_sources(image, sources, boxes, settings):
+    """Fit all stars that can be, and return the `Found`."""
+    counted = boxes.cut(~image.mask, False)
+    n_pixels = np.where(boxes.overlaps, counted.sum(axis=(1, 2)), 0)
+    _check_error(image, boxes, counted)
+    place = [settings.names.params.index(name)
+             for name in (settings.names.x, settings.names.y, settings.names.flux)]
+    given = sources.params[:, place if settings.names.flux in sources.given else place[:2]]
+    usable = boxes.overlaps & np.isfinite(given).all(axis=1) & (n_pixels > 0) & (
+        n_pixels >= settings.n_free)
+    n_pixels = np.where(np.isfinite(given).all(axis=1), n_pixels, 0)
+    found = Found.nothing(n_pixels, sources.params.shape[1])
+    rows = np.flatnonzero(usable)
+    _, member, size = np.unique(np.asarray(sources.table['group_id'])[rows], return_inverse=True,
+                                return_counts=True)
+    is_single = size[member] == 1
+    fit_isolated(rows[is_single], image, sources, boxes, settings, found)
+    fit_groups(rows[~is_single], image, sources, boxes, settings, found)
+    return found
+
+
+def _check_error(image, boxes, counted):
+    """Raise unless errors are positive wherever pixels count."""
+    if image.error is None:
+        return
+    own = boxes.cut(image.error, 1.0)[boxes.overlaps]
+    with np.errstate(invalid='ignore'):
+        bad = counted[boxes.overlaps] & ~(np.isfinite(own) & (own > 0))
+    if bad.any():
+        raise ValueError(f'Errors must be finite and > 0, but {np.count_nonzero(bad)} of '
+                         f'{bad.size} pixels around the stars are not: mask these pixels, or '
+                         'correct the error.')
