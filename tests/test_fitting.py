@@ -452,7 +452,10 @@ class TestBackground:
         together = both(start + models.Const2D(3.0), COLUMNS, ROWS, data)
         assert_allclose(one.parameters, together.parameters[:-1], rtol=1e-5)
         assert_allclose(info.background, together.amplitude_1, rtol=1e-4)
-        assert_allclose(info.param_cov, both.fit_info.param_cov[:-1, :-1], rtol=1e-3, atol=1e-9)
+        scale = np.sqrt(np.diag(info.param_cov))
+        scale = np.outer(scale, scale)
+        assert_allclose(info.param_cov / scale, both.fit_info.param_cov[:-1, :-1] / scale,
+                        rtol=0, atol=1e-5)
         assert_allclose(info.background_err**2, both.fit_info.param_cov[-1, -1], rtol=1e-3)
         assert_allclose(info.fvec, both.fit_info.fvec, atol=1e-3)
 
@@ -536,7 +539,8 @@ class TestCovariance:
 
     def test_fisher_is_the_inverse_expected_information(self):
         design, _, mean, cov = self.fit_slope('fisher')
-        assert_allclose(cov, np.linalg.inv(design / mean @ design.T), rtol=1e-6)
+        # The covariance is that of the last evaluation, within 1.5e-3 errors of the end.
+        assert_allclose(cov, np.linalg.inv(design / mean @ design.T), rtol=1e-4)
 
     def test_observed_is_the_inverse_of_the_second_derivatives(self):
         design, counts, mean, cov = self.fit_slope('observed')

@@ -44,6 +44,8 @@ _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
 _NO_BACKGROUND = 1e-3
+# The one row of a batch of one.
+_ROW = np.zeros(1, dtype=int)
 
 
 def _model_first(call):
@@ -258,19 +260,20 @@ class PoissonLikelihoodFitter(Fitter):
     def _fit(self, model, pixels, maxiter, estimate_jacobian):
         """Fit in place and return the new fit_info."""
         once, copies = pixels, slice(None)
-        group = SourceGroup.of(model)
+        group = None if model.has_tied else SourceGroup.of(model)
         if group is not None:
             once, copies = pixels.distinct()
         counts, offset = self._electrons(once)
-        mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian)
+        mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian, group)
         constraints = build_constraints(
             model, mean, group, self.priors, self.gain if self._fits_background else 0.0,
             _NO_BACKGROUND / counts.size)
         _check_number_of_pixels(counts.size, constraints)
         start = np.append(mean.start, self._starting_background(mean, counts - offset))
         likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
-        info = self._describe(likelihood, solution, constraints)
-        info['fvec'] = self._residuals(mean, pixels, solution.params[:, 0], copies)
+        psf, whole = likelihood.mean(solution.params, _ROW)
+        info = self._describe(likelihood, solution, whole[0], constraints)
+        info['fvec'] = self._residuals(psf[0] + solution.params[-1], pixels, copies)
         mean.store(solution.params[:-1, 0])
         if not info['success']:
             warnings.warn(f'The fit may be unsuccessful; check: {info["message"]}',
@@ -313,15 +316,15 @@ class PoissonLikelihoodFitter(Fitter):
         outside = (counts - model)[model <= np.median(model)]
         return max(np.median(outside), 0.01 * counts.mean(), 1.0 / counts.size)
 
-    def _describe(self, likelihood, solution, constraints):
+    def _describe(self, likelihood, solution, whole, constraints):
         """Return fit_info of a solution, without the residuals."""
         params = solution.params
         n_params = len(params) - 1
-        covariance = estimate_covariance(likelihood, params, constraints, self.covariance)
+        covariance = estimate_covariance(likelihood, solution, constraints, self.covariance)
         known = covariance is not None
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
         n_free = np.count_nonzero(np.diag(covariance)) if known else len(constraints.free)
-        cstat, gof_z = goodness(likelihood, params, n_free)
+        cstat, gof_z = goodness(likelihood.counts[0], whole, n_free)
         status, message = _judge(solution, known, cstat)
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]
@@ -340,11 +343,10 @@ class PoissonLikelihoodFitter(Fitter):
             background_err=float(np.sqrt(variance)) / self.gain,
         )
 
-    def _residuals(self, mean, pixels, params, copies):
-        """Return weights * (model - data) of all pixels, shape (n_all,)."""
-        model = (mean(params[:-1, np.newaxis])[0][copies] + params[-1]) / self.gain
+    def _residuals(self, mean, pixels, copies):
+        """Return weights * (model - data) of all pixels, (n_all,), for the mean of each once."""
         residuals = np.zeros(pixels.used.size)
-        residuals[pixels.used] = pixels.weights * (model - pixels.values)
+        residuals[pixels.used] = pixels.weights * (mean[copies] / self.gain - pixels.values)
         return residuals
 
 
