@@ -245,7 +245,8 @@ class PoissonLikelihoodFitter(Fitter):
         pixels = select_pixels(x, y, z, weights, filter_non_finite)
         require_positive_integer(maxiter, 'maxiter')
         before = model.parameters.copy()
-        model.sync_constraints = False
+        # Past astropy's own __setattr__, which takes a tenth of a fit to look for units.
+        object.__setattr__(model, 'sync_constraints', False)
         try:
             self.fit_info = self._fit(model, pixels, maxiter, estimate_jacobian)
             self.history.append({name: self.fit_info[name] for name in RECORDED}
@@ -254,7 +255,7 @@ class PoissonLikelihoodFitter(Fitter):
             model.parameters = before
             raise
         finally:
-            model.sync_constraints = True
+            object.__setattr__(model, 'sync_constraints', True)
         return model
 
     def _fit(self, model, pixels, maxiter, estimate_jacobian):

@@ -80,7 +80,7 @@ class ModelMean:
         for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
             require_room(low, high, name)
         self.start = np.clip(values, self.lower, self.upper)
-        self._model = model
+        self._model, self._has_tied = model, model.has_tied
         self._inputs = inputs
         self._all = model.parameters.copy()
         self._gain = gain
@@ -97,7 +97,9 @@ class ModelMean:
         derivatives = model.fit_deriv if group is None else group.psf.fit_deriv
         self._analytic = (derivatives is not None and not estimate_jacobian
                           and len(self.free) > _FEW * self._n_terms)
-        if not np.isfinite(self._evaluate(self.start)).all():
+        with np.errstate(all='ignore'):
+            first = self._evaluate(self.start)
+        if not np.isfinite(first).all():
             values = ', '.join(f'{name}={value}' for name, value
                                in zip(model.param_names, self.all_starts()))
             raise NonFiniteValueError('The starting values must give a finite model, but they '
@@ -125,7 +127,7 @@ class ModelMean:
 
     def _expand(self, values):
         """Return all parameters of the model, fixed and tied ones filled in."""
-        if self._model.has_tied:
+        if self._has_tied:
             return fitter_to_model_params_array(self._model, values, False,
                                                 fit_param_indices=set(self.free))
         parameters = self._all.copy()
@@ -139,9 +141,10 @@ class ModelMean:
     def _images(self, values):
         """Return the model (n,), or each star of a group, in a list."""
         # Derivatives and residuals are asked for where the mean was.
-        if not np.array_equal(values, self._last[0]):
+        place = values.tobytes()
+        if place != self._last[0]:
             parameters = self._expand(values)
-            self._last = values.copy(), [self._sample(parameters, star)
+            self._last = place, [self._sample(parameters, star)
                                          for star in range(self._n_terms)]
         return self._last[1]
 
@@ -150,8 +153,7 @@ class ModelMean:
         model = self._model
         if self.group is not None:
             model, parameters = self.group.psf, parameters[self.group.parameters_of(star)]
-        with np.errstate(all='ignore'):
-            image = model.evaluate(*self._inputs, *parameters)
+        image = model.evaluate(*self._inputs, *parameters)
         if np.shape(image) != (self._n_pixels,):
             image = np.broadcast_to(np.ravel(image), self._n_pixels)
         return image
@@ -173,7 +175,7 @@ class ModelMean:
         if not np.isfinite(jacobian).all():
             return None
         jacobian *= self._gain
-        if self._model.has_tied:
+        if self._has_tied:
             return self._tie_slopes(values) @ jacobian
         return jacobian[self.free]
 
