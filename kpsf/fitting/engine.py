@@ -14,13 +14,15 @@ __all__ = ['estimate_covariance', 'goodness', 'minimise']
 
 # The one row of a batch of one.
 _ROW = np.zeros(1, dtype=int)
+# Width of the prior of a first approach: its precision in those of the parameters themselves.
+_HOLD = 3.0
 
 
 def minimise(mean, counts, offset, start, constraints, max_iter):
     """Minimise the deviance from ``start`` (q + 1,).
 
-    Most fits need the first attempt only. Where it fails, the minimum is far away behind empty
-    pixels.
+    Most fits need the first attempt only. Where it fails, or ends where the data say nothing of
+    some parameters, the minimum is far away or behind empty pixels.
 
     Returns the likelihood and the `Solution`.
     """
@@ -34,17 +36,39 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
     start = start[:, np.newaxis]
     first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter)
     left = max_iter - int(first.n_iter[0])
-    if first.converged[0] or left <= 0:
+    if _is_regular(first) or left <= 0:
         return likelihood, _polished(first, constraints)
     # With a large constant the likelihood tends to least squares, in which no pixel that is
     # almost empty outweighs the others.
-    smooth = solve(raised(counts.max() + 1.0), start, constraints, max(left // 3, 1))
+    smooth = _approach(raised(counts.max() + 1.0), start, constraints, max(left // 2, 2))
     left -= int(smooth.n_iter[0])
-    best = min((first.params, smooth.params),
-               key=lambda params: likelihood.evaluate(params, _ROW)[0][0])
-    last = solve(likelihood, best, constraints, max(left, 1))
-    last = replace(last, n_iter=last.n_iter + first.n_iter + smooth.n_iter)
-    return likelihood, _polished(last, constraints)
+    places = sorted((first.params, smooth.params), key=lambda params: _value(likelihood, params))
+    last = solve(likelihood, places[0], constraints, max(left, 1))
+    n_iter = last.n_iter + first.n_iter + smooth.n_iter
+    if first.converged[0] and not _value(likelihood, last.params) < first.half_deviance[0]:
+        last = first
+    return likelihood, _polished(replace(last, n_iter=n_iter), constraints)
+
+
+def _is_regular(solution):
+    """Say whether a solution has converged where all parameters are determined."""
+    return solution.converged[0] and np.isfinite(solution.own_inverse).all()
+
+
+def _approach(likelihood, start, constraints, max_iter):
+    """Minimise in two stages: first under a prior that keeps the parameters near their start."""
+    information = np.einsum('iim->im', likelihood.evaluate(start, _ROW, 'fisher')[2])
+    information = np.where(np.isfinite(information), information, 0.0)
+    near = replace(constraints, prior_mean=start.copy(), prior_precision=_HOLD * information)
+    first = solve(likelihood, start, near, max(max_iter // 2, 1))
+    second = solve(likelihood, first.params, constraints, max(max_iter - int(first.n_iter[0]), 1))
+    return replace(second, n_iter=first.n_iter + second.n_iter)
+
+
+def _value(likelihood, params):
+    """Return half the deviance at ``params`` (p, 1); infinite where it does not exist."""
+    value = likelihood.evaluate(params, _ROW)[0][0]
+    return value if np.isfinite(value) else np.inf
 
 
 def _polished(solution, constraints):

@@ -39,7 +39,7 @@ __all__ = ['PoissonLikelihoodFitter']
 COVARIANCES = ('fisher', 'observed', 'sandwich')
 # What is kept of each fit: callers such as photutils drop the rest.
 RECORDED = ('success', 'cstat', 'gof_z', 'edm', 'background', 'background_err')
-# What adding a background back may leave of an empty pixel.
+# What adding a background back may leave of an empty pixel, relative to the brightest.
 _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
@@ -106,7 +106,8 @@ class PoissonLikelihoodFitter(Fitter):
     Attributes
     ----------
     fit_info : `scipy.optimize.OptimizeResult`
-        What the last fit found, a new object each time: ``param_cov`` (free
+        What the last fit found, a new object each time, and None before the
+        first: ``param_cov`` (free
         parameters in the order of the model; None if they are degenerate),
         ``fvec`` (weights times model minus data for every pixel, 0 where
         masked; a fitted background is part of the model), ``status`` and
@@ -169,7 +170,7 @@ class PoissonLikelihoodFitter(Fitter):
         require_choice(covariance, COVARIANCES, 'covariance')
         self.covariance = covariance
         self.calc_uncertainties = bool(calc_uncertainties)
-        self.fit_info = OptimizeResult()
+        self.fit_info = None
         self.history = []
 
     def __repr__(self):
@@ -188,7 +189,7 @@ class PoissonLikelihoodFitter(Fitter):
     @fitter_unit_support
     def __call__(self, model, x, y, z=None, weights=None, maxiter=DEFAULT_MAXITER,
                  acc=DEFAULT_ACC, epsilon=DEFAULT_EPS, estimate_jacobian=False,
-                 filter_non_finite=False, *, inplace=False):
+                 filter_non_finite=False, *, verblevel=0, inplace=False):
         """Fit a model to counts.
 
         Parameters
@@ -216,6 +217,8 @@ class PoissonLikelihoodFitter(Fitter):
         filter_non_finite : bool, optional
             Whether to leave out data that are not finite, instead of
             raising. Data without weight may always be NaN.
+        verblevel : int, optional
+            Accepted for the sake of astropy's other fitters and not used.
         inplace : bool, optional
             Whether to change the given model instead of a copy.
 
@@ -292,7 +295,7 @@ class PoissonLikelihoodFitter(Fitter):
         """Return counts and what the mean holds besides the model, both (n,), shifted."""
         background = self._known_background(pixels)
         counts = self.gain * (pixels.values + background)
-        rounding = _ROUNDING * self.gain * (np.abs(pixels.values) + background)
+        rounding = _ROUNDING * self.gain * np.max(np.abs(pixels.values) + background)
         counts[np.abs(counts) <= rounding] = 0.0
         _check_counts(counts, self.read_noise, has_background=np.any(background))
         shift = self.read_noise**2

@@ -19,7 +19,7 @@ _STEP = 1e-4
 _FIRST_STEP = 1e-6
 # First steps between these, in the errors that they lead to, are as good as the best.
 _GOOD_STEPS = (1e-7, 1e-2)
-# Up to so many free parameters of a model, or of each star, differences cost less than derivatives,
+# Up to so many free parameters of an image, or of each star, differences cost less than derivatives,
 # which are those of fixed parameters as well and, of some models, made by another model each time.
 _FEW = 3
 # The largest step in pixels: positions of faint stars are less certain than a PSF is smooth.
@@ -96,7 +96,8 @@ class ModelMean:
                                       _LARGEST_STEP, np.inf)
         derivatives = model.fit_deriv if group is None else group.psf.fit_deriv
         self._analytic = (derivatives is not None and not estimate_jacobian
-                          and len(self.free) > _FEW * self._n_terms)
+                          and not (model.n_inputs == 2
+                                   and len(self.free) <= _FEW * self._n_terms))
         with np.errstate(all='ignore'):
             first = self._evaluate(self.start)
         if not np.isfinite(first).all():
