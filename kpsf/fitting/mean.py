@@ -19,8 +19,9 @@ _STEP = 1e-4
 _FIRST_STEP = 1e-6
 # First steps between these, in the errors that they lead to, are as good as the best.
 _GOOD_STEPS = (1e-7, 1e-2)
-# Up to so many free parameters of an image, or of each star, differences cost less than derivatives,
-# which are those of fixed parameters as well and, of some models, made by another model each time.
+# Up to so many free parameters of an image, or of each star, differences cost less than
+# derivatives, which are those of fixed parameters as well and, of some models of photutils, made by
+# another model each time.
 _FEW = 3
 # The largest step in pixels: positions of faint stars are less certain than a PSF is smooth.
 _LARGEST_STEP = 0.05
@@ -145,8 +146,8 @@ class ModelMean:
         place = values.tobytes()
         if place != self._last[0]:
             parameters = self._expand(values)
-            self._last = place, [self._sample(parameters, star)
-                                         for star in range(self._n_terms)]
+            images = [self._sample(parameters, star) for star in range(self._n_terms)]
+            self._last = place, images
         return self._last[1]
 
     def _sample(self, parameters, star):
