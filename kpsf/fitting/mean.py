@@ -20,8 +20,8 @@ _FIRST_STEP = 1e-6
 # First steps between these, in the errors that they lead to, are as good as the best.
 _GOOD_STEPS = (1e-7, 1e-2)
 # Up to so many free parameters of an image, or of each star, differences cost less than
-# derivatives, which are those of fixed parameters as well and, of some models of photutils, made by
-# another model each time.
+# derivatives, which are those of fixed parameters as well and, of some models of photutils, come
+# from another model that is made each time.
 _FEW = 3
 # The largest step in pixels: positions of faint stars are less certain than a PSF is smooth.
 _LARGEST_STEP = 0.05
