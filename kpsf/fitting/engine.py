@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from .._kernels.broadcast import BroadcastLikelihood
-from .._kernels.poisson import deviance
+from .._kernels.poisson import continued_terms, deviance
 from .._kernels.solver import active_bounds, add_priors, invert, pin, solve
 from ..statistics import cstat_z
 
@@ -16,6 +16,31 @@ __all__ = ['estimate_covariance', 'goodness', 'minimise']
 _ROW = np.zeros(1, dtype=int)
 # Width of the prior of a first approach: its precision in those of the parameters themselves.
 _HOLD = 3.0
+
+
+class OneLikelihood(BroadcastLikelihood):
+    """The likelihood of one data set, without what arrays of many cost a single one."""
+
+    def evaluate(self, params, rows, curvature='newton'):
+        """Return half the deviance (1,), its gradient (p, 1) and its information (p, p, 1)."""
+        if curvature == 'observed':
+            return super().evaluate(params, rows, curvature)
+        with np.errstate(all='ignore'):
+            mean = self._function(params[:-1], rows) + (params[-1] + self.offset)
+            half_deviance, slope, expected, observed = continued_terms(self.counts, mean,
+                                                                       self._floor)
+            jacobian = np.empty((len(params), mean.size))
+            jacobian[:-1] = self._derivative(params[:-1], rows)[:, 0]
+            jacobian[-1] = 1.0
+            gradient = jacobian @ slope[0]
+            weight = observed if curvature == 'score' else expected
+            information = ((jacobian * weight) @ jacobian.T)[:, :, np.newaxis]
+            if curvature != 'score':
+                self._remember_errors(information, rows)
+            if curvature == 'newton':
+                # As for many: the background's expected curvature grows without limit.
+                information[-1, :, 0] = information[:, -1, 0] = jacobian @ observed[0]
+        return half_deviance.sum(axis=1), gradient[:, np.newaxis], information
 
 
 def minimise(mean, counts, offset, start, constraints, max_iter):
@@ -28,9 +53,9 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
     """
     def raised(shift):
         """Return the likelihood with counts and means raised by a constant."""
-        return BroadcastLikelihood((counts + shift)[np.newaxis], mean, len(start),
-                                   derivative=mean.derivative, offset=offset + shift,
-                                   n_terms=mean.n_alike, largest_step=mean.largest_steps)
+        return OneLikelihood((counts + shift)[np.newaxis], mean, len(start),
+                             derivative=mean.derivative, offset=offset + shift,
+                             n_terms=mean.n_alike, largest_step=mean.largest_steps)
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]
@@ -121,4 +146,6 @@ def goodness(counts, mean, n_free):
     if not np.isfinite(mean).all():
         return np.nan, np.nan
     cstat = float(np.sum(deviance(counts, mean)))
-    return cstat, float(cstat_z(counts, mean, n_free)) if counts.size > n_free else np.nan
+    if counts.size <= n_free:
+        return cstat, np.nan
+    return cstat, float(cstat_z(counts, mean, n_free, statistic=cstat))
