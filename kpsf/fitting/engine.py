@@ -21,9 +21,14 @@ _HOLD = 3.0
 class OneLikelihood(BroadcastLikelihood):
     """The likelihood of one data set, without what arrays of many cost a single one."""
 
+    _expected = None
+
     def evaluate(self, params, rows, curvature='newton'):
         """Return half the deviance (1,), its gradient (p, 1) and its information (p, p, 1)."""
         if curvature == 'observed':
+            # Its differences are over steps that follow from the errors.
+            if self._expected is not None:
+                self._remember_errors(self._expected, rows)
             return super().evaluate(params, rows, curvature)
         with np.errstate(all='ignore'):
             mean = self._function(params[:-1], rows) + (params[-1] + self.offset)
@@ -36,7 +41,7 @@ class OneLikelihood(BroadcastLikelihood):
             weight = observed if curvature == 'score' else expected
             information = ((jacobian * weight) @ jacobian.T)[:, :, np.newaxis]
             if curvature != 'score':
-                self._remember_errors(information, rows)
+                self._expected = information
             if curvature == 'newton':
                 # As for many: the background's expected curvature grows without limit.
                 information[-1, :, 0] = information[:, -1, 0] = jacobian @ observed[0]

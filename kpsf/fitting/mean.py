@@ -17,8 +17,8 @@ __all__ = ['ModelMean', 'check_model']
 # one-sided difference over the first is a small part of a standard error.
 _STEP = 1e-4
 _FIRST_STEP = 1e-6
-# First steps between these, in the errors that they lead to, are as good as the best.
-_GOOD_STEPS = (1e-7, 1e-2)
+# First steps between these, in the errors that they lead to, are good enough to begin with.
+_GOOD_STEPS = (1e-7, 0.1)
 # Up to so many free parameters of an image, or of each star, differences cost less than
 # derivatives, which are those of fixed parameters as well and, of some models of photutils, come
 # from another model that is made each time.
