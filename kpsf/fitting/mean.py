@@ -101,6 +101,7 @@ class ModelMean:
                                    and len(self.free) <= _FEW * self._n_terms))
         with np.errstate(all='ignore'):
             first = self._evaluate(self.start)
+            self._linear = self._find_linear()
         if not np.isfinite(first).all():
             values = ', '.join(f'{name}={value}' for name, value
                                in zip(model.param_names, self.all_starts()))
@@ -194,14 +195,39 @@ class ModelMean:
         jacobian, steps = self._differences(values)
         with np.errstate(all='ignore'):
             relative = np.abs(steps) / self._errors
-            unsure = ~((relative > _GOOD_STEPS[0]) & (relative < _GOOD_STEPS[1]))
+            unsure = (relative < _GOOD_STEPS[0]) | (relative > _GOOD_STEPS[1])
         return self._differences(values)[0] if unsure.any() else jacobian
+
+    def _find_linear(self):
+        """Return which free parameters, those named flux, are factors of the model or of a star.
+
+        Their derivative needs no evaluation. The model is asked at twice the flux whether it is.
+        """
+        psf = self._model if self.group is None else self.group.psf
+        name = getattr(psf, 'flux_name', 'flux')
+        if self._has_tied or name not in psf.param_names:
+            return set()
+        index, start = psf.param_names.index(name), self.all_starts()
+        if start[index] == 0:
+            return set()
+        double = start.copy()
+        double[index] *= 2.0
+        image = self._images(self.start)[0]
+        if not np.allclose(self._sample(double, 0), 2.0 * image, rtol=1e-13, atol=0.0):
+            return set()
+        stride = len(psf.param_names)
+        return {j for j, free in enumerate(self.free) if free % stride == index}
 
     def _differences(self, values):
         """Return differences (q, n) and the steps (q,); remember the errors for the next."""
         images = self._images(values)
         jacobian, steps = np.empty((len(values), self._n_pixels)), np.empty(len(values))
         for j, value in enumerate(values):
+            star = 0 if self.group is None else self.group.star_of(self.free[j])
+            if j in self._linear and value != 0:
+                np.multiply(images[star], self._gain / value, out=jacobian[j])
+                steps[j] = np.nan
+                continue
             step = _FIRST_STEP * (abs(value) or 1.0)
             if np.isfinite(self._errors[j]):
                 step = min(max(_STEP * self._errors[j], 1e-12 * abs(value)), 1e4 * step)
@@ -210,7 +236,6 @@ class ModelMean:
             if shifted[j] > self.upper[j]:
                 shifted[j] = max(value - step, self.lower[j])
             steps[j] = shifted[j] - value
-            star = 0 if self.group is None else self.group.star_of(self.free[j])
             np.subtract(self._sample(self._expand(shifted), star), images[star], out=jacobian[j])
             jacobian[j] *= self._gain / steps[j]
         with np.errstate(divide='ignore'):
