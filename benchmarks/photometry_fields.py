@@ -237,18 +237,26 @@ def _climb(images, answer, counts, *, n_steps=200, tolerance=1e-6):
         covariance = scaled / scale / scale[:, None]
         sigma = np.sqrt(np.diag(covariance))
         step = covariance @ (jacobian @ (counts / mean - 1.0))
-        if not np.max(np.abs(step) / sigma) > tolerance:
+        if not np.isfinite(step / sigma).all():
+            return np.inf
+        if np.max(np.abs(step) / sigma) <= tolerance:
             return np.max(np.abs(params - answer)[free] / sigma)
-        likelihood = _log_likelihood(counts, mean)
-        while True:
-            trial = params.copy()
-            trial[free] += step
-            trial_mean = images.mean(trial)
-            if trial_mean.min() > 0.0 and _log_likelihood(counts, trial_mean) > likelihood - 1e-9:
-                break
-            step = 0.5 * step
-        params, mean = trial, trial_mean
+        full_step = np.zeros_like(params)
+        full_step[free] = step
+        params, mean = _improve(images, params, mean, full_step, counts)
     return np.inf
+
+
+def _improve(images, params, mean, step, counts, *, n_halvings=50):
+    """Take the largest fraction of a step that does not lower the likelihood, if there is one."""
+    likelihood = _log_likelihood(counts, mean)
+    for fraction in 0.5**np.arange(n_halvings):
+        trial = params + fraction * step
+        trial_mean = images.mean(trial)
+        # Rounding must not stop the last step.
+        if trial_mean.min() > 0.0 and (_log_likelihood(counts, trial_mean) > likelihood - 1e-9):
+            return trial, trial_mean
+    return params, mean
 
 
 def _log_likelihood(counts, mean):

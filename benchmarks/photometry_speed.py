@@ -166,12 +166,16 @@ def isolated_field(model, seed=2048):
 
 
 def crowded_field(model, size, n_stars, seed=2049):
-    """Groups of stars 2 to 3 pixels from their nearest neighbours, some 20 stars in each row."""
+    """Groups of stars 2 to 3 pixels from their nearest neighbours, some 20 stars in each row.
+
+    Fluxes are log-uniform from 1000 to 10 000: a fainter star next to the brightest has no place
+    of its own in the likelihood, whoever looks for it.
+    """
     rng = np.random.default_rng([seed, size])
     n_columns = max(20 // size, 1)
     n_cells = max(n_stars // size // n_columns, 1) * n_columns
     field = place_stars(grow_groups(n_cells, size, rng),
-                        10.0**rng.uniform(2.0, 4.0, (n_cells, size)), BACKGROUND, GROUP_SIDE,
+                        10.0**rng.uniform(3.0, 4.0, (n_cells, size)), BACKGROUND, GROUP_SIDE,
                         n_columns, rng)
     return draw(field, model, (n_cells // n_columns * GROUP_SIDE, n_columns * GROUP_SIDE), rng)
 
