@@ -51,6 +51,19 @@ def test_the_tests_of_astropy_for_models_pass(tmp_path):
          'PositionalKeplerPRF', 'PositionalTessPRF'], N_TESTS)
 
 
+FITTER_TESTS = [f'astropy.modeling.tests.{name}' for name in (
+    'test_fitters', 'test_constraints', 'test_quantities_fitting', 'test_models',
+    'test_functional_models', 'test_fitting_parallel')]
+
+
+@pytest.mark.parametrize(('tests', 'at_least'), [(['photutils.psf'], 450), (FITTER_TESTS, 800)],
+                         ids=['photutils', 'astropy'])
+def test_the_fitter_stands_in_for_the_default_one(tmp_path, tests, at_least):
+    # What may fail, and has to, is listed in tests/upstream/swap_failures.py.
+    cases = run_upstream(tmp_path, '-W', 'default', '-p', 'swap_fitter', '--pyargs', *tests)
+    assert len(cases) >= at_least
+
+
 @pytest.fixture(scope='module')
 def models(tmp_path_factory):
     """Return the same star as every model of kpsf, its shape fixed."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from .._kernels.broadcast import BroadcastLikelihood
-from .._kernels.poisson import deviance
+from .._kernels.poisson import continued_terms, deviance
 from .._kernels.solver import active_bounds, add_priors, invert, pin, solve
 from ..statistics import cstat_z
 
@@ -14,55 +14,116 @@ __all__ = ['estimate_covariance', 'goodness', 'minimise']
 
 # The one row of a batch of one.
 _ROW = np.zeros(1, dtype=int)
+# Width of the prior of a first approach: its precision in those of the parameters themselves.
+_HOLD = 3.0
 
 
-class _Observed:
-    """A likelihood whose Newton matrix is exact, at two more evaluations per parameter."""
+class OneLikelihood(BroadcastLikelihood):
+    """The likelihood of one data set, without what arrays of many cost a single one."""
 
-    def __init__(self, likelihood):
-        self._likelihood = likelihood
-        self.is_valid = likelihood.is_valid
+    _expected = None
 
-    def evaluate(self, params, rows, curvature):
-        """Return half the deviance, its gradient and its information."""
-        curvature = 'observed' if curvature == 'newton' else curvature
-        return self._likelihood.evaluate(params, rows, curvature)
+    def evaluate(self, params, rows, curvature='newton'):
+        """Return half the deviance (1,), its gradient (p, 1) and its information (p, p, 1)."""
+        if curvature == 'observed':
+            # Its differences are over steps that follow from the errors.
+            if self._expected is not None:
+                self._remember_errors(self._expected, rows)
+            return super().evaluate(params, rows, curvature)
+        with np.errstate(all='ignore'):
+            mean = self._function(params[:-1], rows) + (params[-1] + self.offset)
+            half_deviance, slope, expected, observed = continued_terms(self.counts, mean,
+                                                                       self._floor)
+            jacobian = np.empty((len(params), mean.size))
+            jacobian[:-1] = self._derivative(params[:-1], rows)[:, 0]
+            jacobian[-1] = 1.0
+            gradient = jacobian @ slope[0]
+            weight = observed if curvature == 'score' else expected
+            information = ((jacobian * weight) @ jacobian.T)[:, :, np.newaxis]
+            if curvature != 'score':
+                self._expected = information
+            if curvature == 'newton':
+                # As for many: the background's expected curvature grows without limit.
+                information[-1, :, 0] = information[:, -1, 0] = jacobian @ observed[0]
+        return half_deviance.sum(axis=1), gradient[:, np.newaxis], information
 
 
 def minimise(mean, counts, offset, start, constraints, max_iter):
     """Minimise the deviance from ``start`` (q + 1,).
 
-    Most fits need the first attempt only. Where it fails, the minimum is far away behind empty
-    pixels or too flat for expected curvatures.
+    Most fits need the first attempt only. Where it fails, or ends where the data say nothing of
+    some parameters, the minimum is far away or behind empty pixels.
 
     Returns the likelihood and the `Solution`.
     """
     def raised(shift):
         """Return the likelihood with counts and means raised by a constant."""
-        return BroadcastLikelihood((counts + shift)[np.newaxis], mean, len(start),
-                                   derivative=mean.derivative, offset=offset + shift)
+        return OneLikelihood((counts + shift)[np.newaxis], mean, len(start),
+                             derivative=mean.derivative, offset=offset + shift,
+                             n_terms=mean.n_alike, largest_step=mean.largest_steps)
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]
     first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter)
     left = max_iter - int(first.n_iter[0])
-    if first.converged[0] or left <= 0:
-        return likelihood, first
+    if _is_regular(first) or left <= 0:
+        return likelihood, _polished(first, constraints)
     # With a large constant the likelihood tends to least squares, in which no pixel that is
     # almost empty outweighs the others.
-    smooth = solve(raised(counts.max() + 1.0), start, constraints, max(left // 3, 1))
+    smooth = _approach(raised(counts.max() + 1.0), start, constraints, max(left // 2, 2))
     left -= int(smooth.n_iter[0])
-    best = min((first.params, smooth.params),
-               key=lambda params: likelihood.evaluate(params, _ROW)[0][0])
-    last = solve(_Observed(likelihood), best, constraints, max(left, 1))
-    return likelihood, replace(last, n_iter=last.n_iter + first.n_iter + smooth.n_iter)
+    places = sorted((first.params, smooth.params), key=lambda params: _value(likelihood, params))
+    last = solve(likelihood, places[0], constraints, max(left, 1))
+    n_iter = last.n_iter + first.n_iter + smooth.n_iter
+    if first.converged[0] and not _value(likelihood, last.params) < first.half_deviance[0]:
+        last = first
+    return likelihood, _polished(replace(last, n_iter=n_iter), constraints)
 
 
-def estimate_covariance(likelihood, params, constraints, kind):
+def _is_regular(solution):
+    """Say whether a solution has converged where all parameters are determined."""
+    return solution.converged[0] and np.isfinite(solution.own_inverse).all()
+
+
+def _approach(likelihood, start, constraints, max_iter):
+    """Minimise in two stages: first under a prior that keeps the parameters near their start."""
+    information = np.einsum('iim->im', likelihood.evaluate(start, _ROW, 'fisher')[2])
+    information = np.where(np.isfinite(information), information, 0.0)
+    near = replace(constraints, prior_mean=start.copy(), prior_precision=_HOLD * information)
+    first = solve(likelihood, start, near, max(max_iter // 2, 1))
+    second = solve(likelihood, first.params, constraints, max(max_iter - int(first.n_iter[0]), 1))
+    return replace(second, n_iter=first.n_iter + second.n_iter)
+
+
+def _value(likelihood, params):
+    """Return half the deviance at ``params`` (p, 1); infinite where it does not exist."""
+    value = likelihood.evaluate(params, _ROW)[0][0]
+    return value if np.isfinite(value) else np.inf
+
+
+def _polished(solution, constraints):
+    """Return the solution one step further, which costs nothing.
+
+    Its own distance says how far that is, at most. It makes noise-free data come out to the last
+    digits, also where they are so few counts that their errors are large.
+    """
+    step = -np.einsum('ikm,km->im', solution.own_inverse, solution.own_gradient)
+    if not (solution.converged[0] and np.isfinite(step).all()):
+        return solution
+    limits, params = constraints.take(_ROW), solution.params.copy()
+    params[limits.free] = np.clip(params[limits.free] + step, limits.lower, limits.upper)
+    return replace(solution, params=params)
+
+
+def estimate_covariance(likelihood, solution, constraints, kind):
     """Return the covariance (q, q) of the free parameters; None if it does not exist.
 
     Zero for parameters that rest on a bound.
     """
+    if kind == 'fisher':
+        inverse = solution.own_inverse[:, :, 0]
+        return None if np.isnan(inverse).any() else inverse
+    params = solution.params
     free, limits = constraints.free, constraints.take(_ROW)
 
     def derivatives(curvature):
@@ -73,7 +134,7 @@ def estimate_covariance(likelihood, params, constraints, kind):
         add_priors(params[free], np.zeros(1), gradient, information, limits)
         return gradient, information
 
-    gradient, information = derivatives('fisher' if kind == 'fisher' else 'observed')
+    gradient, information = derivatives('observed')
     held = active_bounds(params[free], gradient, limits)
     with np.errstate(all='ignore'):
         inverse, exists = invert(pin(gradient, information, held)[1])
@@ -83,12 +144,13 @@ def estimate_covariance(likelihood, params, constraints, kind):
     return inverse @ derivatives('score')[1][:, :, 0] @ inverse if kind == 'sandwich' else inverse
 
 
-def goodness(likelihood, params, n_free):
+def goodness(counts, mean, n_free):
     """Return the C-statistic and its distance from the expectation in standard deviations."""
-    counts = likelihood.counts[0]
     # Where the best mean of an empty pixel is 0, the solver ends within its tolerance of it.
-    mean = np.maximum(likelihood.mean(params, _ROW)[1][0], 0.0)
+    mean = np.maximum(mean, 0.0)
     if not np.isfinite(mean).all():
         return np.nan, np.nan
     cstat = float(np.sum(deviance(counts, mean)))
-    return cstat, float(cstat_z(counts, mean, n_free)) if counts.size > n_free else np.nan
+    if counts.size <= n_free:
+        return cstat, np.nan
+    return cstat, float(cstat_z(counts, mean, n_free, statistic=cstat))

@@ -39,11 +39,13 @@ __all__ = ['PoissonLikelihoodFitter']
 COVARIANCES = ('fisher', 'observed', 'sandwich')
 # What is kept of each fit: callers such as photutils drop the rest.
 RECORDED = ('success', 'cstat', 'gof_z', 'edm', 'background', 'background_err')
-# What adding a background back may leave of an empty pixel.
+# What adding a background back may leave of an empty pixel, relative to the brightest.
 _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
 _NO_BACKGROUND = 1e-3
+# The one row of a batch of one.
+_ROW = np.zeros(1, dtype=int)
 
 
 def _model_first(call):
@@ -104,7 +106,8 @@ class PoissonLikelihoodFitter(Fitter):
     Attributes
     ----------
     fit_info : `scipy.optimize.OptimizeResult`
-        What the last fit found, a new object each time: ``param_cov`` (free
+        What the last fit found, a new object each time, and None before the
+        first: ``param_cov`` (free
         parameters in the order of the model; None if they are degenerate),
         ``fvec`` (weights times model minus data for every pixel, 0 where
         masked; a fitted background is part of the model), ``status`` and
@@ -167,7 +170,7 @@ class PoissonLikelihoodFitter(Fitter):
         require_choice(covariance, COVARIANCES, 'covariance')
         self.covariance = covariance
         self.calc_uncertainties = bool(calc_uncertainties)
-        self.fit_info = OptimizeResult()
+        self.fit_info = None
         self.history = []
 
     def __repr__(self):
@@ -186,7 +189,7 @@ class PoissonLikelihoodFitter(Fitter):
     @fitter_unit_support
     def __call__(self, model, x, y, z=None, weights=None, maxiter=DEFAULT_MAXITER,
                  acc=DEFAULT_ACC, epsilon=DEFAULT_EPS, estimate_jacobian=False,
-                 filter_non_finite=False, *, inplace=False):
+                 filter_non_finite=False, *, verblevel=0, inplace=False):
         """Fit a model to counts.
 
         Parameters
@@ -214,6 +217,8 @@ class PoissonLikelihoodFitter(Fitter):
         filter_non_finite : bool, optional
             Whether to leave out data that are not finite, instead of
             raising. Data without weight may always be NaN.
+        verblevel : int, optional
+            Accepted for the sake of astropy's other fitters and not used.
         inplace : bool, optional
             Whether to change the given model instead of a copy.
 
@@ -243,7 +248,8 @@ class PoissonLikelihoodFitter(Fitter):
         pixels = select_pixels(x, y, z, weights, filter_non_finite)
         require_positive_integer(maxiter, 'maxiter')
         before = model.parameters.copy()
-        model.sync_constraints = False
+        # Past astropy's own __setattr__, which takes a tenth of a fit to look for units.
+        object.__setattr__(model, 'sync_constraints', False)
         try:
             self.fit_info = self._fit(model, pixels, maxiter, estimate_jacobian)
             self.history.append({name: self.fit_info[name] for name in RECORDED}
@@ -252,25 +258,26 @@ class PoissonLikelihoodFitter(Fitter):
             model.parameters = before
             raise
         finally:
-            model.sync_constraints = True
+            object.__setattr__(model, 'sync_constraints', True)
         return model
 
     def _fit(self, model, pixels, maxiter, estimate_jacobian):
         """Fit in place and return the new fit_info."""
         once, copies = pixels, slice(None)
-        group = SourceGroup.of(model)
+        group = None if model.has_tied else SourceGroup.of(model)
         if group is not None:
             once, copies = pixels.distinct()
         counts, offset = self._electrons(once)
-        mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian)
+        mean = ModelMean(model, once.inputs, counts, self.gain, estimate_jacobian, group)
         constraints = build_constraints(
             model, mean, group, self.priors, self.gain if self._fits_background else 0.0,
             _NO_BACKGROUND / counts.size)
         _check_number_of_pixels(counts.size, constraints)
         start = np.append(mean.start, self._starting_background(mean, counts - offset))
         likelihood, solution = minimise(mean, counts, offset, start, constraints, maxiter)
-        info = self._describe(likelihood, solution, constraints)
-        info['fvec'] = self._residuals(mean, pixels, solution.params[:, 0], copies)
+        psf, whole = likelihood.mean(solution.params, _ROW)
+        info = self._describe(likelihood, solution, whole[0], constraints)
+        info['fvec'] = self._residuals(psf[0] + solution.params[-1], pixels, copies)
         mean.store(solution.params[:-1, 0])
         if not info['success']:
             warnings.warn(f'The fit may be unsuccessful; check: {info["message"]}',
@@ -288,7 +295,7 @@ class PoissonLikelihoodFitter(Fitter):
         """Return counts and what the mean holds besides the model, both (n,), shifted."""
         background = self._known_background(pixels)
         counts = self.gain * (pixels.values + background)
-        rounding = _ROUNDING * self.gain * (np.abs(pixels.values) + background)
+        rounding = _ROUNDING * self.gain * np.max(np.abs(pixels.values) + background)
         counts[np.abs(counts) <= rounding] = 0.0
         _check_counts(counts, self.read_noise, has_background=np.any(background))
         shift = self.read_noise**2
@@ -313,15 +320,15 @@ class PoissonLikelihoodFitter(Fitter):
         outside = (counts - model)[model <= np.median(model)]
         return max(np.median(outside), 0.01 * counts.mean(), 1.0 / counts.size)
 
-    def _describe(self, likelihood, solution, constraints):
+    def _describe(self, likelihood, solution, whole, constraints):
         """Return fit_info of a solution, without the residuals."""
         params = solution.params
         n_params = len(params) - 1
-        covariance = estimate_covariance(likelihood, params, constraints, self.covariance)
+        covariance = estimate_covariance(likelihood, solution, constraints, self.covariance)
         known = covariance is not None
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
         n_free = np.count_nonzero(np.diag(covariance)) if known else len(constraints.free)
-        cstat, gof_z = goodness(likelihood, params, n_free)
+        cstat, gof_z = goodness(likelihood.counts[0], whole, n_free)
         status, message = _judge(solution, known, cstat)
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]
@@ -340,11 +347,10 @@ class PoissonLikelihoodFitter(Fitter):
             background_err=float(np.sqrt(variance)) / self.gain,
         )
 
-    def _residuals(self, mean, pixels, params, copies):
-        """Return weights * (model - data) of all pixels, shape (n_all,)."""
-        model = (mean(params[:-1, np.newaxis])[0][copies] + params[-1]) / self.gain
+    def _residuals(self, mean, pixels, copies):
+        """Return weights * (model - data) of all pixels, (n_all,), for the mean of each once."""
         residuals = np.zeros(pixels.used.size)
-        residuals[pixels.used] = pixels.weights * (model - pixels.values)
+        residuals[pixels.used] = pixels.weights * (mean[copies] / self.gain - pixels.values)
         return residuals
 
 

@@ -4,7 +4,7 @@
 import numpy as np
 from astropy.modeling.core import Model
 
-__all__ = ['SourceGroup']
+__all__ = ['SourceGroup', 'positions_of']
 
 
 class SourceGroup:
@@ -41,13 +41,26 @@ class SourceGroup:
         """Return the names that a parameter of the PSF has in the group, star by star."""
         return [f'{name}_{star}' for star in range(self.n_sources)]
 
+    def positions(self):
+        """Return the names of the positions of all stars."""
+        return {each for name in positions_of(self.psf) for each in self.names_of(name)}
+
+    def n_alike(self, free):
+        """Return the number of stars if they have the same ``free`` parameters each, else 1."""
+        if len(free) % self.n_sources:
+            return 1
+        own = np.reshape(free, (self.n_sources, -1))
+        own = own - self._n_params * np.arange(self.n_sources)[:, np.newaxis]
+        alike = np.all((own == own[0]) & (own >= 0) & (own < self._n_params))
+        return self.n_sources if alike else 1
+
     def star_of(self, index):
         """Return the star that a parameter of the group belongs to."""
         return index // self._n_params
 
-    def evaluate(self, inputs, parameters, star):
-        """Return the contribution of one star, shape (n,)."""
-        return np.ravel(self.psf.evaluate(*inputs, *self._own(parameters, star)))
+    def parameters_of(self, star):
+        """Return where the parameters of a star are, a slice."""
+        return slice(star * self._n_params, (star + 1) * self._n_params)
 
     def derivatives(self, inputs, parameters, free):
         """Return the derivatives (q, n) by the ``free`` parameters; None if the PSF has none."""
@@ -55,12 +68,15 @@ class SourceGroup:
             return None
         columns = {}
         for star in {self.star_of(index) for index in free}:
-            columns[star] = self.psf.fit_deriv(*inputs, *self._own(parameters, star))
+            columns[star] = self.psf.fit_deriv(*inputs, *parameters[self.parameters_of(star)])
         return np.array([
             np.broadcast_to(np.ravel(columns[self.star_of(index)][index % self._n_params]),
                             np.size(inputs[0]))
             for index in free])
 
-    def _own(self, parameters, star):
-        """Return the parameters of one star."""
-        return parameters[star * self._n_params:(star + 1) * self._n_params]
+
+def positions_of(psf):
+    """Return the names of the position of a two-dimensional PSF, as photutils finds them."""
+    if psf.n_inputs != 2:
+        return set()
+    return {getattr(psf, f'{axis}_name', f'{axis}_0') for axis in 'xy'} & set(psf.param_names)

@@ -9,13 +9,22 @@ from astropy.modeling.fitting import (
 )
 
 from .._validation import require_room
-from .groups import SourceGroup
+from .groups import positions_of
 
 __all__ = ['ModelMean', 'check_model']
 
-# Steps of numerical derivatives, in standard errors and before these are known.
+# Steps of numerical derivatives, in standard errors and before these are known. The error of a
+# one-sided difference over the first is a small part of a standard error.
 _STEP = 1e-4
 _FIRST_STEP = 1e-6
+# First steps between these, in the errors that they lead to, are good enough to begin with.
+_GOOD_STEPS = (1e-7, 0.1)
+# Up to so many free parameters of an image, or of each star, differences cost less than
+# derivatives, which are those of fixed parameters as well and, of some models of photutils, come
+# from another model that is made each time.
+_FEW = 3
+# The largest step in pixels: positions of faint stars are less certain than a PSF is smooth.
+_LARGEST_STEP = 0.05
 
 
 class ModelMean:
@@ -33,6 +42,8 @@ class ModelMean:
         Electrons per unit of the model.
     estimate_jacobian : bool
         Whether to ignore analytic derivatives.
+    group : SourceGroup, optional
+        The group of stars that the model is.
 
     Attributes
     ----------
@@ -42,6 +53,18 @@ class ModelMean:
         Their names.
     start, lower, upper : ndarray, shape (q,)
         Their values, moved inside the bounds, and the bounds.
+    n_alike : int
+        Number of stars that have the same free parameters each; 1 for a
+        model that is no group.
+    largest_steps : ndarray, shape (q,)
+        Limits to the steps over which derivatives of the derivatives are
+        taken.
+    n_alike : int
+        Number of stars that have the same free parameters each; 1 for a
+        model that is no group.
+    largest_steps : ndarray, shape (q,)
+        Limits to the steps over which derivatives of the derivatives are
+        taken: positions of faint stars are less certain than a PSF is smooth.
 
     Raises
     ------
@@ -51,26 +74,37 @@ class ModelMean:
         If the model is not finite at its starting values.
     """
 
-    def __init__(self, model, inputs, counts, gain, estimate_jacobian):
+    def __init__(self, model, inputs, counts, gain, estimate_jacobian, group=None):
         values, self.free, bounds = model_to_fit_params(model)
         self.names = [model.param_names[i] for i in self.free]
         self.lower, self.upper = np.array(bounds if bounds else ((), ()), dtype=float)
         for name, low, high in zip(self.names, self.lower, self.upper, strict=True):
             require_room(low, high, name)
         self.start = np.clip(values, self.lower, self.upper)
-        self._model = model
+        self._model, self._has_tied = model, model.has_tied
         self._inputs = inputs
         self._all = model.parameters.copy()
         self._gain = gain
         self._n_pixels = counts.size
         self._variance = np.maximum(counts, 1.0)
         self._errors = np.full(len(self.free), np.nan)
-        self._group = None if model.has_tied else SourceGroup.of(model)
-        has_derivatives = self._group is not None or model.fit_deriv is not None
-        self._analytic = has_derivatives and not estimate_jacobian
-        if not np.isfinite(self._evaluate(self.start)).all():
+        self._last = None, None
+        self.group = group
+        self._n_terms = 1 if group is None else group.n_sources
+        self.n_alike = 1 if group is None else group.n_alike(self.free)
+        positions = positions_of(model) if group is None else group.positions()
+        self.largest_steps = np.where([name in positions for name in self.names],
+                                      _LARGEST_STEP, np.inf)
+        derivatives = model.fit_deriv if group is None else group.psf.fit_deriv
+        self._analytic = (derivatives is not None and not estimate_jacobian
+                          and not (model.n_inputs == 2
+                                   and len(self.free) <= _FEW * self._n_terms))
+        with np.errstate(all='ignore'):
+            first = self._evaluate(self.start)
+            self._linear = self._find_linear()
+        if not np.isfinite(first).all():
             values = ', '.join(f'{name}={value}' for name, value
-                               in zip(model.param_names, self._expand(self.start)))
+                               in zip(model.param_names, self.all_starts()))
             raise NonFiniteValueError('The starting values must give a finite model, but they '
                                       f'are {values}: start elsewhere.')
 
@@ -83,8 +117,6 @@ class ModelMean:
         values = params[:, 0]
         jacobian = self._analytic_jacobian(values) if self._analytic else None
         if jacobian is None:
-            if np.isnan(self._errors).any():
-                self._numeric_jacobian(values)
             jacobian = self._numeric_jacobian(values)
         return jacobian[:, np.newaxis]
 
@@ -98,7 +130,7 @@ class ModelMean:
 
     def _expand(self, values):
         """Return all parameters of the model, fixed and tied ones filled in."""
-        if self._model.has_tied:
+        if self._has_tied:
             return fitter_to_model_params_array(self._model, values, False,
                                                 fit_param_indices=set(self.free))
         parameters = self._all.copy()
@@ -107,17 +139,33 @@ class ModelMean:
 
     def _evaluate(self, values):
         """Return the mean (n,) for the free parameters (q,)."""
-        with np.errstate(all='ignore'):
-            mean = np.ravel(self._model.evaluate(*self._inputs, *self._expand(values)))
-        if mean.size != self._n_pixels:
-            mean = np.broadcast_to(mean, self._n_pixels)
-        return self._gain * mean
+        return self._gain * sum(self._images(values))
+
+    def _images(self, values):
+        """Return the model (n,), or each star of a group, in a list."""
+        # Derivatives and residuals are asked for where the mean was.
+        place = values.tobytes()
+        if place != self._last[0]:
+            parameters = self._expand(values)
+            images = [self._sample(parameters, star) for star in range(self._n_terms)]
+            self._last = place, images
+        return self._last[1]
+
+    def _sample(self, parameters, star):
+        """Return the model, or the star of a group, at the pixels, (n,)."""
+        model = self._model
+        if self.group is not None:
+            model, parameters = self.group.psf, parameters[self.group.parameters_of(star)]
+        image = model.evaluate(*self._inputs, *parameters)
+        if np.shape(image) != (self._n_pixels,):
+            image = np.broadcast_to(np.ravel(image), self._n_pixels)
+        return image
 
     def _analytic_jacobian(self, values):
         """Return the derivatives (q, n), ties included; None if they are not finite."""
         parameters = self._expand(values)
-        if self._group is not None:
-            jacobian = self._group.derivatives(self._inputs, parameters, self.free)
+        if self.group is not None:
+            jacobian = self.group.derivatives(self._inputs, parameters, self.free)
             usable = jacobian is not None and np.isfinite(jacobian).all()
             return self._gain * jacobian if usable else None
         columns = self._model.fit_deriv(*self._inputs, *parameters)
@@ -130,7 +178,7 @@ class ModelMean:
         if not np.isfinite(jacobian).all():
             return None
         jacobian *= self._gain
-        if self._model.has_tied:
+        if self._has_tied:
             return self._tie_slopes(values) @ jacobian
         return jacobian[self.free]
 
@@ -143,26 +191,56 @@ class ModelMean:
         return np.array(slopes).reshape(len(values), self._all.size)
 
     def _numeric_jacobian(self, values):
-        """Return central differences (q, n); each sets the parameter's step of the next."""
-        jacobian = np.empty((len(values), self._n_pixels))
+        """Return one-sided differences (q, n), whose steps follow from the errors."""
+        jacobian, steps = self._differences(values)
+        with np.errstate(all='ignore'):
+            relative = np.abs(steps) / self._errors
+            unsure = (relative < _GOOD_STEPS[0]) | (relative > _GOOD_STEPS[1])
+        return self._differences(values)[0] if unsure.any() else jacobian
+
+    def _find_linear(self):
+        """Return which free parameters, those named flux, are factors of the model or of a star.
+
+        Their derivative needs no evaluation. The model is asked at twice the flux whether it is.
+        """
+        psf = self._model if self.group is None else self.group.psf
+        name = getattr(psf, 'flux_name', 'flux')
+        if self._has_tied or name not in psf.param_names:
+            return set()
+        index, start = psf.param_names.index(name), self.all_starts()
+        if start[index] == 0:
+            return set()
+        double = start.copy()
+        double[index] *= 2.0
+        image = self._images(self.start)[0]
+        if not np.allclose(self._sample(double, 0), 2.0 * image, rtol=1e-13, atol=0.0):
+            return set()
+        stride = len(psf.param_names)
+        return {j for j, free in enumerate(self.free) if free % stride == index}
+
+    def _differences(self, values):
+        """Return differences (q, n) and the steps (q,); remember the errors for the next."""
+        images = self._images(values)
+        jacobian, steps = np.empty((len(values), self._n_pixels)), np.empty(len(values))
         for j, value in enumerate(values):
+            star = 0 if self.group is None else self.group.star_of(self.free[j])
+            if j in self._linear and value != 0:
+                np.multiply(images[star], self._gain / value, out=jacobian[j])
+                steps[j] = np.nan
+                continue
             step = _FIRST_STEP * (abs(value) or 1.0)
             if np.isfinite(self._errors[j]):
-                step = np.clip(_STEP * self._errors[j], 1e-12 * abs(value), 1e4 * step)
-            low, high = self._around(values, j, step)
-            jacobian[j] = self._difference(j, low, high) / (high[j] - low[j])
+                step = min(max(_STEP * self._errors[j], 1e-12 * abs(value)), 1e4 * step)
+            shifted = values.copy()
+            shifted[j] += step
+            if shifted[j] > self.upper[j]:
+                shifted[j] = max(value - step, self.lower[j])
+            steps[j] = shifted[j] - value
+            np.subtract(self._sample(self._expand(shifted), star), images[star], out=jacobian[j])
+            jacobian[j] *= self._gain / steps[j]
         with np.errstate(divide='ignore'):
-            self._errors = np.sum(jacobian**2 / self._variance, axis=1)**-0.5
-        return jacobian
-
-    def _difference(self, j, low, high):
-        """Return the difference (n,) that parameter ``j`` makes; of a group, in its own star."""
-        if self._group is None:
-            return self._evaluate(high) - self._evaluate(low)
-        star = self._group.star_of(self.free[j])
-        upper, lower = (self._group.evaluate(self._inputs, self._expand(values), star)
-                        for values in (high, low))
-        return self._gain * (upper - lower)
+            self._errors = (jacobian * jacobian @ (1.0 / self._variance))**-0.5
+        return jacobian, steps
 
     def _around(self, values, j, step):
         """Return the values with number j lowered and raised by a step, inside its bounds."""

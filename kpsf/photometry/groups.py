@@ -69,7 +69,9 @@ class _Batch:
         self._scale = np.array([settings.scale_of(names.params[j]) for j in self._order])
         # All parameters (k, n_stars, n_groups), the flux first, in electrons.
         self._stars = (sources.params[members][..., self._order] * self._scale).transpose(2, 1, 0)
-        self._fits_flux = 0 in self._fitted and names.flux not in sources.given
+        # Beside a fitted background, both are a linear fit.
+        self._fits_flux = 0 in self._fitted and (
+            settings.fits_background or names.flux not in sources.given)
         if self._fits_flux:
             self._stars[0] = 1.0
         data = image.data.ravel()[lists.flat]
@@ -79,7 +81,7 @@ class _Batch:
         self._counts = settings.electrons(data, subtracted)
         group = np.repeat(np.arange(len(members)), lists.sizes)
         local_bkg = sources.local_bkg[members].mean(axis=1)
-        self._known = settings.gain * (subtracted + local_bkg[group])
+        self._known = settings.known(subtracted, local_bkg[group], self._counts)
         self._error = None if image.error is None else image.error.ravel()[lists.flat]
 
     @property

@@ -28,7 +28,7 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     """
     if not len(rows):
         return
-    boxes, names, gain = boxes.take(rows), settings.names, settings.gain
+    boxes, names = boxes.take(rows), settings.names
     local_bkg = np.zeros(())
     if sources.local_bkg[rows].any():
         local_bkg = sources.local_bkg[rows, np.newaxis, np.newaxis]
@@ -36,7 +36,7 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     if subtracted.ndim:
         subtracted = boxes.cut(subtracted, 0.0)
     counts = settings.electrons(boxes.cut(image.data, np.nan), subtracted)
-    known = gain * (subtracted + local_bkg)
+    known = settings.known(subtracted, local_bkg, counts)
     origin = boxes.first.astype(float)
     place = {names.x: origin[:, 0], names.y: origin[:, 1]}
     background = ({'background': 'fit', 'known_background': known} if settings.fits_background
@@ -52,15 +52,19 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
 def _knowledge(sources, rows, place, settings):
     """Return starting values, bounds and priors as `fit_stamps` takes them.
 
-    What no column was found for is measured.
+    What no column was found for is measured, and beside a fitted background the flux is in any
+    case: together they are a linear fit, of which half would only be worse.
     """
     names, params = settings.names, sources.params
+    measured = {*names.free} - sources.given
+    if settings.fits_background and names.flux in names.free:
+        measured.add(names.flux)
     lower, upper = settings.bounds(params[rows])
     priors = settings.priors(params)
     known = {'init': {}, 'bounds': {}, 'priors': {}}
     for j, name in enumerate(names.params):
         scale, shift = settings.scale_of(name), place.get(name, 0.0)
-        if name in sources.given or name not in names.free:
+        if name not in measured:
             known['init'][name] = scale * (params[rows, j] - shift)
         if np.isfinite(lower[:, j]).any() or np.isfinite(upper[:, j]).any():
             known['bounds'][name] = scale * (lower[:, j] - shift), scale * (upper[:, j] - shift)

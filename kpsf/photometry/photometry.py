@@ -12,15 +12,13 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from .._validation import require_finite, require_number, require_positive_integer
+from .._validation import require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
-from ..priors import CentroidPrior
 from ..stamps.arguments import check_model
 from .boxes import Boxes
-from .found import Found
-from .groups import fit_groups
+from .fit import fit_sources
 from .image import read_image
-from .isolated import fit_isolated
+from .options import check_background, check_callable, check_prior, check_shape, check_xy_bounds
 from .results import assemble_results
 from .settings import Settings
 from .sources import ModelNames, read_sources, with_aperture_fluxes
@@ -141,19 +139,19 @@ class PoissonPSFPhotometry:
                      f'{type(psf_model).__name__}')
             raise TypeError(f'psf_model must be one astropy model, but it is {found}: pass for '
                             'example photutils.psf.CircularGaussianPRF(fwhm=2).')
-        self.psf_model, self.fit_shape = psf_model, _check_shape(fit_shape)
+        self.psf_model, self.fit_shape = psf_model, check_shape(fit_shape)
         self.finder, self.grouper = (
-            _check_callable(value, name)
+            check_callable(value, name)
             for value, name in ((finder, 'finder'), (grouper, 'grouper')))
         in_electrons = 'pass it in electrons'
         self.gain = require_number(gain, 'gain', f'{in_electrons} per unit of the data',
                                    positive=True)
         self.read_noise = require_number(read_noise, 'read_noise', in_electrons)
-        self.background = _check_background(background)
-        self.centroid_prior = _check_prior(centroid_prior)
+        self.background = check_background(background)
+        self.centroid_prior = check_prior(centroid_prior)
         self.aperture_radius = aperture_radius if aperture_radius is None else require_number(
             aperture_radius, 'aperture_radius', 'pass pixels', positive=True)
-        self.xy_bounds = _check_xy_bounds(xy_bounds)
+        self.xy_bounds = check_xy_bounds(xy_bounds)
         self.progress_bar = bool(progress_bar)
         self.n_threads = n_threads if n_threads is None else require_positive_integer(
             n_threads, 'n_threads')
@@ -212,7 +210,7 @@ class PoissonPSFPhotometry:
         if self.aperture_radius is not None and self._names.flux not in sources.given:
             sources = with_aperture_fluxes(sources, self._names, image, boxes,
                                            self.aperture_radius, settings.fits_background)
-        found = _fit(image, sources, boxes, settings)
+        found = fit_sources(image, sources, boxes, settings)
         results = assemble_results(sources, boxes, image, settings, found)
         results.meta.update(_versions(), psf_class=type(self).__name__, **self._options())
         if np.any(results['flags'] & 8):
@@ -428,108 +426,6 @@ class PoissonPSFPhotometry:
             if reset_ids:
                 table['id'] = np.arange(1, len(table) + 1)
         return table
-
-
-def _fit(image, sources, boxes, settings):
-    """Fit all stars that can be, and return the `Found`."""
-    counted = boxes.cut(~image.mask, False)
-    n_pixels = np.where(boxes.overlaps, counted.sum(axis=(1, 2)), 0)
-    place = [settings.names.params.index(name)
-             for name in (settings.names.x, settings.names.y, settings.names.flux)]
-    given = sources.params[:, place if settings.names.flux in sources.given else place[:2]]
-    usable = boxes.overlaps & np.isfinite(given).all(axis=1) & (n_pixels > 0) & (
-        n_pixels >= settings.n_free)
-    _check_error(image, boxes.take(usable), counted[usable])
-    _check_starts(sources, settings, usable)
-    n_pixels = np.where(np.isfinite(given).all(axis=1), n_pixels, 0)
-    found = Found.nothing(n_pixels, sources.params.shape[1])
-    rows = np.flatnonzero(usable)
-    _, member, size = np.unique(np.asarray(sources.table['group_id'])[rows], return_inverse=True,
-                                return_counts=True)
-    is_single = size[member] == 1
-    fit_isolated(rows[is_single], image, sources, boxes, settings, found)
-    fit_groups(rows[~is_single], image, sources, boxes, settings, found)
-    return found
-
-
-def _check_error(image, boxes, counted):
-    """Raise unless errors are positive wherever pixels count."""
-    if image.error is None:
-        return
-    own = boxes.cut(image.error, 1.0)
-    with np.errstate(invalid='ignore'):
-        bad = counted & ~(np.isfinite(own) & (own > 0))
-    if bad.any():
-        raise ValueError(f'Errors must be finite and > 0, but {np.count_nonzero(bad)} of '
-                         f'{bad.size} pixels around the stars are not: mask these pixels, or '
-                         'correct the error.')
-
-
-def _check_starts(sources, settings, usable):
-    """Raise unless starting values are finite, and bounds leave positions some room."""
-    params, names = sources.params[usable], settings.names
-    lower, upper = settings.bounds(params)
-    for name, column in names.columns.items():
-        j = names.params.index(name)
-        require_finite(params[:, j] if name in sources.given else np.zeros(0),
-                       f'{column} of the stars', 'leave the column out, or remove these stars')
-        n_bad = np.count_nonzero(lower[:, j] >= upper[:, j])
-        if n_bad and name in names.free:
-            raise ValueError(f'Bounds must leave room for {name}, but {n_bad} of {len(params)} '
-                             f'stars start too far from the {settings.model.bounds[name]} of the '
-                             'model: widen its bounds, or remove these stars.')
-
-
-def _check_shape(fit_shape):
-    """Return the shape of the box as two odd integers."""
-    shape = np.asarray(fit_shape)
-    shape = np.broadcast_to(shape, 2) if shape.shape in ((), (1,), (2,)) else shape
-    if shape.shape != (2,) or shape.dtype.kind not in 'iu' or not np.all(
-            (shape > 0) & (shape % 2 == 1)):
-        raise ValueError('fit_shape must be an odd whole number of pixels, or two of them (ny, '
-                         f'nx), but it is {fit_shape!r}: pass 11, for example.')
-    return tuple(shape.tolist())
-
-
-def _check_callable(value, name):
-    """Return an option that can be called, or None."""
-    if value is not None and not callable(value):
-        raise TypeError(f'{name} must be callable, but it is {type(value).__name__}: pass an '
-                        'object of photutils, or a function.')
-    return value
-
-
-def _check_background(background):
-    """Return the background; what depends on the image is checked with it."""
-    if isinstance(background, str) and background not in ('fit', 'error'):
-        raise ValueError("background must be 'fit', 'error', or what was subtracted from the data "
-                         f"(a number, an image or a function), but it is {background!r}: pass "
-                         "'fit' where the data contain their background.")
-    if background is None:
-        raise TypeError('background must say what became of the background, but it is None: pass '
-                        "'fit' where the data contain it, or what was subtracted, 0 for nothing.")
-    return background
-
-
-def _check_prior(prior):
-    """Return the prior on positions, or None."""
-    if prior is None or isinstance(prior, CentroidPrior):
-        return prior
-    return CentroidPrior(prior)
-
-
-def _check_xy_bounds(xy_bounds):
-    """Return the largest distances along x and y, None for no limit; or None."""
-    if xy_bounds is None:
-        return None
-    pair = tuple(np.atleast_1d(np.asarray(xy_bounds, dtype=object)).tolist())
-    pair = pair * 2 if len(pair) == 1 else pair
-    if len(pair) != 2:
-        raise ValueError(f'xy_bounds must be one or two distances, but it is {xy_bounds!r}: pass '
-                         'pixels along x and y.')
-    return tuple(None if value is None else
-                 require_number(value, 'xy_bounds', 'pass pixels', positive=True)
-                 for value in pair)
 
 
 def _of_own_class(model):

@@ -109,39 +109,45 @@ def read_sources(init_params, model, names, image, finder, grouper):
         found = _find(finder, image)
         if found is None:
             return None, None
-    elif not isinstance(init_params, Table):
+        # Of what a finder says, photutils takes the positions alone.
+        init_params = QTable({axis: _require_column(found, axis) for axis in 'xy'})
+    if not isinstance(init_params, Table):
         raise TypeError('init_params must be an astropy Table, but it is '
                         f'{type(init_params).__name__}: pass QTable(...) of it.')
-    given = init_params if found is None else found
+    params, given = _starting_values(init_params, model, names, image)
+    local_bkg = np.zeros(len(init_params))
+    if 'local_bkg' in init_params.colnames:
+        local_bkg = _plain(init_params['local_bkg'], 'local_bkg', image)
     table = QTable()
-    table['id'] = given['id'] if found is None and 'id' in given.colnames else (
-        np.arange(1, len(given) + 1))
-    params = np.tile([float(np.ravel(getattr(model, name).value)[0]) for name in names.params],
-                     (len(given), 1))
-    columns, known = {}, set()
-    for name, column in names.columns.items():
-        values = _column(given if found is None or column in 'xy' else Table(), column)
-        if values is None and column in ('x', 'y'):
-            raise ValueError(f'The table of stars must have a column of {column} positions, '
-                             f'{column}_init or {column} for example, but it has '
-                             f'{", ".join(given.colnames)}: rename one.')
-        if values is not None:
-            known.add(name)
-        j = names.params.index(name)
-        params[:, j] = _plain(values, column, image) if values is not None else (
-            np.nan if column == 'flux' and name in names.free else params[:, j])
-        columns[f'{column}_init'] = params[:, j].copy()
-    table['group_id'] = _group_ids(given if found is None else Table(), table['id'], grouper,
-                                   columns)
-    local_bkg = np.zeros(len(given))
-    if found is None and 'local_bkg' in given.colnames:
-        local_bkg = _plain(given['local_bkg'], 'local_bkg', image)
+    table['id'] = (init_params['id'] if 'id' in init_params.colnames
+                   else np.arange(1, len(init_params) + 1))
+    x, y = (params[:, names.params.index(name)] for name in (names.x, names.y))
+    table['group_id'] = _group_ids(init_params, table['id'], x, y, grouper)
     table['local_bkg'] = image.with_unit(local_bkg)
-    for name, values in columns.items():
-        table[name] = image.with_unit(values) if name == 'flux_init' else values
+    for name, column in names.columns.items():
+        values = params[:, names.params.index(name)].copy()
+        table[f'{column}_init'] = image.with_unit(values) if column == 'flux' else values
     sources = Sources(table, params, np.where(np.isfinite(local_bkg), local_bkg, 0.0),
-                      _group_sizes(table['group_id']), frozenset(known))
+                      _group_sizes(table['group_id']), given)
     return sources, found
+
+
+def _starting_values(table, model, names, image):
+    """Return all parameters (n, k), and which of them a column was found for.
+
+    The rest are the model's; fluxes that are not known are NaN.
+    """
+    own = [float(np.ravel(getattr(model, name).value)[0]) for name in names.params]
+    params, given = np.tile(own, (len(table), 1)), set()
+    for name, column in names.columns.items():
+        j = names.params.index(name)
+        values = (_require_column if column in ('x', 'y') else _column)(table, column)
+        if values is not None:
+            params[:, j] = _plain(values, column, image)
+            given.add(name)
+        elif name == names.flux and name in names.free:
+            params[:, j] = np.nan
+    return params, frozenset(given)
 
 
 def with_aperture_fluxes(sources, names, image, boxes, radius, contains_background):
@@ -187,6 +193,16 @@ def _column(table, column):
                  if name in table.colnames), None)
 
 
+def _require_column(table, axis):
+    """Return the positions along an axis; raise if there are none."""
+    values = _column(table, axis)
+    if values is None:
+        raise ValueError(f'The table of stars must have a column of {axis} positions, '
+                         f'{axis}_init or {axis} for example, but it has '
+                         f'{", ".join(table.colnames)}: rename one.')
+    return values
+
+
 def _plain(values, column, image):
     """Return a column as plain numbers, NaN where masked, fluxes in the unit of the data."""
     if column in ('flux', 'local_bkg'):
@@ -198,12 +214,12 @@ def _plain(values, column, image):
     return as_float_array(values, f'{column} of the stars').copy()
 
 
-def _group_ids(given, ids, grouper, columns):
+def _group_ids(table, ids, x, y, grouper):
     """Return the group of each star, positive integers."""
-    if 'group_id' in given.colnames:
-        groups = np.asarray(given['group_id'])
-    elif grouper is not None and len(ids):
-        groups = np.asarray(grouper(columns['x_init'], columns['y_init']))
+    if 'group_id' in table.colnames:
+        groups = np.asarray(table['group_id'])
+    elif grouper is not None and len(x):
+        groups = np.asarray(grouper(x, y))
     else:
         # photutils has the stars' numbers there.
         groups = np.asarray(ids)
