@@ -64,7 +64,9 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]
-    first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter)
+    # What is left below the tolerance, a last step takes away.
+    first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter,
+                  sure=1.0)
     left = max_iter - int(first.n_iter[0])
     if _is_regular(first) or left <= 0:
         return likelihood, _polished(first, constraints)
