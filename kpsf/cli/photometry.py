@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`kpsf photometry`: the stars of a FITS image."""
 
-import argparse
 import hashlib
 from functools import partial
 from pathlib import Path
@@ -31,14 +30,14 @@ from .electrons import (
 from .image import as_extension, as_place, read_image_file
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
 from .psf import OVERSAMPLING_KEYWORDS, as_psf, fwhm_of, make_psf
-from .stars import find_stars, read_stars
+from .stars import LARGE_GROUP, SEPARATIONS, find_stars, group_stars, read_stars
 from .tables import TABLE_SUFFIXES, versions, write_table
 from .terminal import run_jobs
 
 __all__ = ['add']
 
 # In units of the FWHM.
-BOX, SEPARATION = 5.0, 1.5
+BOX = 5.0
 
 
 def add(commands):
@@ -103,7 +102,9 @@ def _add_stars(parser):
                        f'(default: {BOX:g} FWHM)')
     group.add_argument('--group-separation', type=not_negative_number, metavar='PIXELS',
                        help='stars closer than this are fitted jointly, 0 for none (default: '
-                       f'group_id of the table, or else {SEPARATION:g} FWHM)')
+                       f'group_id of the table, or else {SEPARATIONS[0]:g} FWHM, but down to '
+                       f'{SEPARATIONS[-1]:g} where groups would have more than {LARGE_GROUP} '
+                       'stars)')
     group.add_argument('--centroid-prior', type=positive_number, metavar='PIXELS',
                        help='standard deviation of a Gaussian prior on the positions, around '
                        'those of the table or of the finder')
@@ -187,21 +188,29 @@ def _measure(options, output):
     mask, subtracted = _read_mask(options, image), _read_subtracted(options, image)
     psf = make_psf(options)
     fwhm = fwhm_of(psf)
-    unit = unit_of(image.header)
-    stars = (read_stars(options.init, image.wcs, unit) if options.init is not None else
-             find_stars(image.data, mask, 0.0 if subtracted is None else subtracted, fwhm, options.threshold, electrons))
-    photometry = _prepare(options, psf, fwhm, electrons, subtracted, stars)
+    stars = _find_or_read(options, image, mask, subtracted, fwhm, electrons)
+    groups = _group(options, stars, fwhm)
+    photometry = _prepare(options, psf, fwhm, electrons, subtracted)
     print(f'{options.image}: {len(stars)} stars to fit; {electrons.origin}; '
-          f'{_describe(photometry)}', flush=True)
+          f'{_describe(photometry)}; groups: {groups}', flush=True)
     results = photometry(image.data, mask=mask, init_params=stars)
+    unit = unit_of(image.header)
     table = _with_units(results, unit, image.wcs)
-    table.meta = _meta(options, photometry, electrons, fwhm)
-    write_table(table, output, options.overwrite)
+    table.meta = _meta(options, photometry, electrons, fwhm) | {'groups': groups}
     if options.plot is not None:
         from ..plotting import plot_photometry
         axes = plot_photometry(photometry, image.data, mask=mask, unit=unit)
         save_figure(axes[0].figure, options.plot, options)
+    write_table(table, output, options.overwrite)
     return f'{options.image}: {_summary(results)} -> {output}'
+
+
+def _find_or_read(options, image, mask, subtracted, fwhm, electrons):
+    """Return the table of stars."""
+    if options.init is not None:
+        return read_stars(options.init, image.wcs, unit_of(image.header))
+    known = 0.0 if subtracted is None else subtracted
+    return find_stars(image.data, mask, known, fwhm, options.threshold, electrons)
 
 
 def _read_mask(options, image):
@@ -238,33 +247,31 @@ def _read_like(image, place, wanted):
     return found
 
 
-def _prepare(options, psf, fwhm, electrons, subtracted, stars):
+def _group(options, stars, fwhm):
+    """Give each star the number of its group; return what groups are in words."""
+    if options.group_separation is None and 'group_id' in stars.colnames:
+        return 'group_id of the table'
+    stars['group_id'], separation = group_stars(stars, fwhm, options.group_separation)
+    return f'closer than {separation:.3g} pixels' if separation else 'none'
+
+
+def _prepare(options, psf, fwhm, electrons, subtracted):
     """Return the photometry that the options describe."""
-    box = options.box or 2 * int(np.ceil((BOX * fwhm - 1.0) / 2.0)) + 1
-    separation = options.group_separation
-    if separation is None and 'group_id' not in stars.colnames:
-        separation = SEPARATION * fwhm
-    elif separation is not None and 'group_id' in stars.colnames:
-        stars.remove_column('group_id')
-    grouper = None
-    if separation:
-        from photutils.psf import SourceGrouper
-        grouper = SourceGrouper(separation)
+    box = options.box or max(2 * int(np.ceil((BOX * fwhm - 1.0) / 2.0)) + 1, 3)
+    # A star that leaves its box is no longer the one that was meant.
     return PoissonPSFPhotometry(
-        psf, max(box, 3), grouper=grouper, background='fit' if subtracted is None else subtracted,
+        psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=box / 2,
         centroid_prior=options.centroid_prior, gain=electrons.gain,
         read_noise=electrons.read_noise, n_threads=options.threads)
 
 
 def _describe(photometry):
-    """Return PSF and box in words."""
+    """Return PSF, box and background in words."""
     background = photometry.background
-    known = ('one constant per star or group' if isinstance(background, str) else
+    known = ('fitted' if isinstance(background, str) else
              f'{background:g} subtracted' if np.ndim(background) == 0 else 'image subtracted')
-    separation = getattr(photometry.grouper, 'min_separation', 0.0)
-    return (f'{type(photometry.psf_model).__name__} in boxes of '
-            f'{photometry.fit_shape[1]} x {photometry.fit_shape[0]} pixels, groups closer than '
-            f'{separation:.3g}; background: {known}')
+    return (f'{type(photometry.psf_model).__name__} in boxes of {photometry.fit_shape[1]} x '
+            f'{photometry.fit_shape[0]} pixels, background {known}')
 
 
 def _with_units(results, unit, wcs):
@@ -298,7 +305,6 @@ def _meta(options, photometry, electrons, fwhm):
         'psf_model': type(photometry.psf_model).__name__, 'fwhm': fwhm,
         'gain': electrons.gain, 'read_noise': electrons.read_noise,
         'electrons': electrons.origin, 'fit_shape': photometry.fit_shape[0],
-        'group_separation': float(getattr(photometry.grouper, 'min_separation', 0.0)),
     } | {name: value for name, value in (named | given).items() if value not in (None, False)}
 
 

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The stars that a command fits: from a table, or found in the image."""
 
-import re
 import warnings
 
 import numpy as np
@@ -11,10 +10,19 @@ from astropy.stats import SigmaClip
 from astropy.table import Table
 from astropy.units import UnitConversionError
 from astropy.utils.exceptions import AstropyUserWarning
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
 
-__all__ = ['find_stars', 'read_stars']
+__all__ = ['LARGE_GROUP', 'SEPARATIONS', 'find_stars', 'group_stars', 'read_stars']
 
-X_COLUMN = re.compile('x(_?(init|0|centroid|peak|cen|pos|fit))?')
+# What photutils calls positions, the first that is there first.
+POSITIONS = ('{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_centroid',
+             '{0}_peak', '{0}cen', '{0}_cen', '{0}pos', '{0}_pos', '{0}_fit', '{0}fit')
+OTHERS = ('id', 'group_id', 'local_bkg', 'flux_init')
+# In units of the FWHM, from that at which a neighbour has no light in a star's box to that at
+# which two stars are hardly told apart; and the largest group that is still fast.
+SEPARATIONS, LARGE_GROUP = (4.0, 3.0, 2.0, 1.5), 25
 # In units of the FWHM: the boxes in which background and noise are measured.
 BOX_SIZE = 10.0
 # photutils' upper limit of 1 loses stars whose brightest pixel owes itself to the noise. A single
@@ -37,8 +45,8 @@ def read_stars(path, wcs, unit):
     Returns
     -------
     `~astropy.table.Table`
-        Positions, and what else the photometry knows of ``id``, ``group_id``,
-        ``local_bkg`` and ``flux_init``.
+        Columns ``x`` and ``y``, and ``id``, ``group_id``, ``local_bkg`` and
+        ``flux_init`` if they are there.
 
     Raises
     ------
@@ -52,16 +60,10 @@ def read_stars(path, wcs, unit):
     names = [name.lower() for name in table.colnames]
     if len(set(names)) == len(names):
         table.rename_columns(table.colnames, names)
-    positions = [name for name in table.colnames if X_COLUMN.fullmatch(name)]
-    if positions:
-        # Fluxes that are called otherwise may be of another catalogue.
-        stars = table[[name for name in table.colnames if name[0] in 'xy' or name in (
-            'id', 'group_id', 'local_bkg', 'flux_init')]]
-    elif {'ra', 'dec'} <= set(table.colnames):
-        stars = _on_image(table, path, wcs)
-    else:
-        raise ValueError('A table of stars needs the columns x and y, or ra and dec, but '
-                         f'{path} has {", ".join(table.colnames)}: rename them.')
+    stars = _positions(table, path, wcs)
+    for name in OTHERS:
+        if name in table.colnames:
+            stars[name] = table[name]
     for name in {'flux_init', 'local_bkg'} & set(stars.colnames):
         stars[name] = _in_unit(stars[name], unit, path)
     return stars
@@ -110,6 +112,49 @@ def find_stars(data, mask, subtracted, fwhm, threshold, electrons):
     return Table({axis: np.asarray(found[f'{axis}{ending}']) for axis in 'xy'})
 
 
+def group_stars(stars, fwhm, separation=None):
+    """Find the groups of stars that are to be fitted jointly.
+
+    Without a separation it is so large that stars in each other's boxes are
+    together, but smaller where large groups would come of it.
+
+    Parameters
+    ----------
+    stars : `~astropy.table.Table`
+        Columns ``x`` and ``y``.
+    fwhm : float
+        Of the PSF, in pixels.
+    separation : float, optional
+        In pixels; 0 for no groups.
+
+    Returns
+    -------
+    groups : ndarray of int, shape (n,)
+        Numbers from 1.
+    separation : float
+        The one that was taken.
+    """
+    tried = [fwhm * factor for factor in SEPARATIONS] if separation is None else [separation]
+    for distance in tried:
+        groups = _connect(np.column_stack([stars['x'], stars['y']]), distance)
+        if np.bincount(groups).max() <= LARGE_GROUP:
+            break
+    return groups, distance
+
+
+def _connect(places, separation):
+    """Return the groups (n,) of places (n, 2), each nearer to another than the separation.
+
+    What photutils' SourceGrouper does needs memory with the square of n.
+    """
+    known = np.flatnonzero(np.isfinite(places).all(axis=1))
+    links = np.zeros((0, 2), dtype=int)
+    if separation > 0 and len(known):
+        links = KDTree(places[known]).query_pairs(separation, output_type='ndarray')
+    matrix = coo_array((np.ones(len(links)), known[links].T), shape=(len(places), len(places)))
+    return connected_components(matrix, directed=False)[1] + 1
+
+
 def _read_table(path):
     """Return a table of any format."""
     if not path.is_file():
@@ -130,28 +175,30 @@ def _read_table(path):
                              'pass ECSV, FITS or CSV.') from error
 
 
-def _on_image(table, path, wcs):
-    """Return stars with positions in pixels from their coordinates."""
+def _positions(table, path, wcs):
+    """Return a table of x and y in pixels, NaN where masked."""
+    for names in ([name.format(axis) for axis in 'xy'] for name in POSITIONS):
+        if set(names) <= set(table.colnames):
+            return Table({axis: _floats(table[name], path, 'pixels')
+                          for axis, name in zip('xy', names)})
+    if not {'ra', 'dec'} <= set(table.colnames):
+        raise ValueError('A table of stars needs the columns x and y, or ra and dec, but '
+                         f'{path} has {", ".join(table.colnames)}: rename them.')
     if wcs is None:
         raise ValueError(f'{path} has ra and dec, but the image has no celestial coordinates: '
                          'pass x and y in pixels.')
-    angles = [_degrees(table[name], path) for name in ('ra', 'dec')]
-    x, y = wcs.world_to_pixel(SkyCoord(*angles, unit='deg', frame='icrs'))
-    stars = Table({'x': x, 'y': y})
-    for name in ('id', 'group_id', 'local_bkg', 'flux_init'):
-        if name in table.colnames:
-            stars[name] = table[name]
-    return stars
+    angles = [_floats(table[name], path, 'degrees') for name in ('ra', 'dec')]
+    return Table(dict(zip('xy', wcs.world_to_pixel(SkyCoord(*angles, unit='deg', frame='icrs')))))
 
 
-def _degrees(column, path):
-    """Return coordinates in degrees, NaN where masked."""
+def _floats(column, path, wanted):
+    """Return a column in pixels or degrees as plain numbers, NaN where masked."""
     try:
-        factor = 1.0 if column.unit is None else column.unit.to('deg')
+        factor = 1.0 if column.unit is None or wanted == 'pixels' else column.unit.to('deg')
         return factor * np.ma.filled(np.ma.masked_array(column, dtype=float), np.nan)
     except (TypeError, ValueError):
-        raise ValueError(f'ra and dec must be degrees, but {column.name} of {path} is '
-                         f'{column.dtype} in {column.unit}: convert it.') from None
+        raise ValueError(f'{column.name} must be {wanted}, but in {path} it is {column.dtype} in '
+                         f'{column.unit}: convert it.') from None
 
 
 def _in_unit(column, unit, path):

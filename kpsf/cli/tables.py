@@ -28,7 +28,7 @@ KEYWORDS = {
     'read_noise': ('RDNOISE', '[electron]'), 'electrons': ('ELECFROM', ''),
     'background': ('PSFBKG', 'fit, or what was subtracted'),
     'fit_shape': ('FITBOX', '[pixel] side of the boxes'),
-    'group_separation': ('GROUPSEP', '[pixel] 0 for no groups'),
+    'groups': ('GROUPS', 'which stars were fitted jointly'),
     'centroid_prior': ('CENTPRIO', '[pixel] standard deviation'), 'mask': ('MASKFILE', ''),
     'saturation': ('SATURATE', 'pixels from here on were left out'),
 }

@@ -96,7 +96,7 @@ def plot_photometry(photometry, data, axes=None, *, mask=None, psf_shape=None, u
 
 def _figure_size(ratio):
     """Return width and height of a figure of two images whose height is ``ratio`` of the width."""
-    return (12.0, 1.7 + 4.5 * min(max(ratio, 0.3), 1.5))
+    return (12.0, 1.5 + 4.2 * min(max(ratio, 0.3), 1.5))
 
 
 def _read(photometry, data, mask):
@@ -133,7 +133,8 @@ def _fitted_background(photometry, shape):
     results = photometry.results
     level, x, y = (_numbers(results[name]) for name in ('background_fit', 'x_init', 'y_init'))
     level = np.nan_to_num(level) + np.nan_to_num(_numbers(results['local_bkg']))
-    rows = np.flatnonzero(np.isfinite(_numbers(results['flux_fit'])))
+    rows = np.flatnonzero(np.isfinite(_numbers(results['flux_fit']))
+                          & (_numbers(results['flags']) & FLAGS['no_convergence'] == 0))
     boxes = Boxes.around(x[rows], y[rows], photometry.fit_shape, shape)
     columns, lines = boxes.places()
     inside = (columns >= 0) & (lines >= 0) & (columns < shape[1]) & (lines < shape[0])
@@ -187,7 +188,7 @@ def _draw_data(ax, image, label):
     draw_image(ax, image.data, f'Data, {nx} $\\times$ {ny} pixels', label,
                {'cmap': 'viridis', 'norm': norm})
     ticks = norm.inverse(np.linspace(0.0, 1.0, N_TICKS))
-    ax.images[0].colorbar.set_ticks(ticks, labels=[f'{tick:.3g}' for tick in ticks])
+    ax.images[0].colorbar.set_ticks(ticks, labels=[f'{float(f"{tick:.3g}"):g}' for tick in ticks])
 
 
 def _draw_stars(ax, results):
@@ -201,11 +202,11 @@ def _draw_stars(ax, results):
     limits = ax.get_xlim(), ax.get_ylim()
     good = flags == 0
     if good.any():
-        ax.scatter(*place[good].T, s=size, fc='none', ec='white', lw=0.9 if size > 20 else 0.6,
+        ax.scatter(*place[good].T, s=size, fc='none', ec='white', lw=0.9 if size > 20 else 0.5,
                    label=f'fitted ({good.sum()})')
     if not good.all():
         ax.scatter(*place[~good].T, s=size, marker='x', color=VERMILLION, lw=1.2,
-                   label=f'flagged ({(~good).sum()}): {_flag_names(flags)}')
+                   label=f'flagged ({(~good).sum()})\n{_flag_names(flags)}')
     ax.set(xlim=limits[0], ylim=limits[1])
     ax.set_title(f'{len(results)} stars, {(~good).sum()} flagged')
     _draw_legend(ax)
@@ -215,8 +216,8 @@ def _flag_names(flags):
     """Return the names of flags with how often each is set, the most frequent first."""
     counts = {name: np.count_nonzero(flags & bit) for name, bit in FLAGS.items()}
     ranked = sorted((name for name in counts if counts[name]), key=lambda name: -counts[name])
-    shown = ', '.join(f'{name} {counts[name]}' for name in ranked[:3])
-    return f'{shown}, ...' if len(ranked) > 3 else shown
+    shown = ', '.join(f'{name} {counts[name]}' for name in ranked[:2])
+    return f'{shown}, ...' if len(ranked) > 2 else shown
 
 
 def _draw_legend(ax):
@@ -232,7 +233,7 @@ def _draw_residual(ax, residual, in_boxes):
     """Draw residuals in standard deviations on a symmetric scale."""
     finite, fitted = (residual[used & np.isfinite(residual)] for used in (True, in_boxes))
     largest = max(np.percentile(np.abs(finite), LARGEST), LEAST_SIGMA) if finite.size else 1.0
-    spread = (f'standard deviation {fitted.std():.2f} in the boxes that were fitted'
+    spread = (f'standard deviation {fitted.std():.3g} in the boxes that were fitted'
               if fitted.size else 'nothing was fitted')
     draw_image(ax, residual, f'(Data $-$ model) / noise\n{spread}',
                r'Standard deviations ($\sigma$)',
