@@ -21,6 +21,8 @@ DARKEST, BRIGHTEST, LARGEST = 0.5, 99.8, 99.9
 # The residuals have colours at least up to this many standard deviations.
 LEAST_SIGMA = 4.0
 N_TICKS = 6
+# Longest side of an image of which every pixel is drawn.
+N_SHARP = 500
 CLIP_SIGMA, N_CLIPS = 5.0, 4
 
 
@@ -89,8 +91,9 @@ def plot_photometry(photometry, data, axes=None, *, mask=None, psf_shape=None, u
     _draw_stars(left, photometry.results)
     _draw_residual(right, residual, in_boxes)
     for ax in axes:
-        # Of a large image several pixels share one of the figure.
-        ax.images[0].set_interpolation('auto' if max(image.data.shape) > 500 else 'nearest')
+        if max(image.data.shape) > N_SHARP:
+            # Several pixels share one of the figure: their values are averaged, not the colours.
+            ax.images[0].set(interpolation='auto', interpolation_stage='data')
     return np.asarray(axes)
 
 
