@@ -193,7 +193,7 @@ def _measure(options, output):
     photometry = _prepare(options, psf, fwhm, electrons, subtracted)
     print(f'{options.image}: {len(stars)} stars to fit; {electrons.origin}; '
           f'{_describe(photometry)}; groups: {groups}', flush=True)
-    results = photometry(image.data, mask=mask, init_params=stars)
+    results = _fit(photometry, image, mask, stars)
     unit = unit_of(image.header)
     table = _with_units(results, unit, image.wcs)
     table.meta = _meta(options, photometry, electrons, fwhm) | {'groups': groups}
@@ -263,6 +263,17 @@ def _prepare(options, psf, fwhm, electrons, subtracted):
         psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=box / 2,
         centroid_prior=options.centroid_prior, gain=electrons.gain,
         read_noise=electrons.read_noise, n_threads=options.threads)
+
+
+def _fit(photometry, image, mask, stars):
+    """Return the results of a photometry; errors name the options of the command."""
+    try:
+        return photometry(image.data, mask=mask, init_params=stars)
+    except ValueError as error:
+        text = str(error).replace('as background=', 'as --background-subtracted').replace(
+            'that background= is', 'that --background-subtracted is').replace(
+            'as read_noise=', 'as --read-noise')
+        raise ValueError(text) from error
 
 
 def _describe(photometry):
