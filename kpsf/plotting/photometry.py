@@ -236,7 +236,7 @@ def _draw_residual(ax, residual, in_boxes):
     """Draw residuals in standard deviations on a symmetric scale."""
     finite, fitted = (residual[used & np.isfinite(residual)] for used in (True, in_boxes))
     largest = max(np.percentile(np.abs(finite), LARGEST), LEAST_SIGMA) if finite.size else 1.0
-    spread = (f'standard deviation {fitted.std():.3g} in the boxes that were fitted'
+    spread = (f'standard deviation {fitted.std():.3g} in the boxes'
               if fitted.size else 'nothing was fitted')
     draw_image(ax, residual, f'(Data $-$ model) / noise\n{spread}',
                r'Standard deviations ($\sigma$)',
