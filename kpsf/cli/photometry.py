@@ -47,7 +47,7 @@ def add(commands):
         description='Fit a PSF to the stars of a FITS image by Poisson maximum likelihood, and '
         'write a table with their positions, fluxes and errors. x is the column, y the row, '
         'and the centre of the first pixel is (0, 0).',
-        epilog='An image of photon counts: kpsf photometry counts.fits.gz --psf gaussian:4 '
+        epilog='An image of photon counts: kpsf photometry counts.fits.gz --psf gaussian:2.7 '
         '--threshold 5 --gain 1 --centroid-prior 1 --plot counts.png')
     parser.set_defaults(run=_run, prog=parser.prog)
     parser.add_argument('image', type=as_path, metavar='IMAGE',

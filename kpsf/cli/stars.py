@@ -21,8 +21,10 @@ POSITIONS = ('{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_
              '{0}_peak', '{0}cen', '{0}_cen', '{0}pos', '{0}_pos', '{0}_fit', '{0}fit')
 OTHERS = ('id', 'group_id', 'local_bkg', 'flux_init')
 # In units of the FWHM, from that at which a neighbour has no light in a star's box to that at
-# which two stars are hardly told apart; and the largest group that is still fast.
-SEPARATIONS, LARGE_GROUP = (4.0, 3.0, 2.0, 1.5), 25
+# which two stars are hardly told apart.
+SEPARATIONS = (4.0, 3.0, 2.0, 1.5)
+# Stars in a group that is still fast.
+LARGE_GROUP = 25
 # In units of the FWHM: the boxes in which background and noise are measured.
 BOX_SIZE = 10.0
 # photutils' upper limit of 1 loses stars whose brightest pixel owes itself to the noise. A single
