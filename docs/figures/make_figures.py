@@ -52,7 +52,7 @@ def draw_counts(folder):
     """Draw an image of gamma rays with its sources, as `kpsf photometry --plot` does."""
     with TemporaryDirectory() as results:
         status = main(['photometry', str(folder / 'counts' / 'fermi_counts.fits.gz'),
-                       '--psf', 'gaussian:2.7', '--threshold', '5', '--gain', '1',
+                       '--psf', 'gaussian:2.7', '--threshold', '4', '--gain', '1',
                        '--centroid-prior', '1', '-o', str(Path(results) / 'counts.ecsv'),
                        '--plot', str(HERE / 'counts.png'), '--overwrite'])
     if status:

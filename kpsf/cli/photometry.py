@@ -48,7 +48,7 @@ def add(commands):
         'write a table with their positions, fluxes and errors. x is the column, y the row, '
         'and the centre of the first pixel is (0, 0).',
         epilog='An image of photon counts: kpsf photometry counts.fits.gz --psf gaussian:2.7 '
-        '--threshold 5 --gain 1 --centroid-prior 1 --plot counts.png')
+        '--threshold 4 --gain 1 --centroid-prior 1 --plot counts.png')
     parser.set_defaults(run=_run, prog=parser.prog)
     parser.add_argument('image', type=as_path, metavar='IMAGE',
                         help='FITS image; pixels that are not finite are left out')
@@ -95,8 +95,8 @@ def _add_stars(parser):
                        'the names of photutils, or ra and dec in degrees (ICRS); id, group_id, '
                        'flux_init and local_bkg are used if they are there')
     where.add_argument('--threshold', type=positive_number, metavar='N',
-                       help='find the stars whose peaks are N standard deviations above the '
-                       'local background')
+                       help='find the stars that are N standard deviations above the local '
+                       'background, where the light under the PSF counts')
     group.add_argument('--box', type=odd, metavar='N',
                        help='height and width in pixels of what is fitted around each star '
                        f'(default: {BOX:g} FWHM)')
