@@ -4,7 +4,8 @@
 A *profile* has ``images(params, x, y, wanted)`` for parameters (k, n_stars,
 m), the flux first and not looked at, then x and y and the shape, and pixels
 at x, y (m, n), whole numbers.  It returns P and its derivatives by the
-parameters ``wanted``, (1 + len(wanted), n_stars, m, n).
+parameters ``wanted``, (1 + len(wanted), n_stars, m, n).  Its ``lowest`` is the
+lowest value of P, below 0 for negative wings.
 """
 
 import numpy as np
@@ -24,6 +25,8 @@ class GaussianProfile:
         Takes the parameters of the shape to a, b, c and their derivatives, as
         `widths.shape_of_widths`; None if they are a, b and c.
     """
+
+    lowest = 0.0
 
     def __init__(self, shape_of=None):
         self._shape_of = shape_of
@@ -69,6 +72,8 @@ class IntegratedProfile:
         What the width is in standard deviations: 2.3548 for a full width at
         half maximum.
     """
+
+    lowest = 0.0
 
     def __init__(self, n_widths, width_per_stddev):
         self._n_widths, self._scale = n_widths, 1.0 / width_per_stddev
@@ -120,6 +125,7 @@ class TableProfile:
 
     def __init__(self, tables, grid=None):
         self._table, self._grid = tables[0], grid
+        self.lowest = min(0.0, *(table.data.min() for table in tables))
         self._coefficients = np.array([table.coefficients for table in tables])
 
     def images(self, params, x, y, wanted):

@@ -59,7 +59,8 @@ class Boxes:
     def cut(self, array, fill):
         """Return an array of the image's shape in the boxes, (n, ny, nx), filled outside."""
         first, (ny, nx) = self.first, self.shape
-        if not self.are_inside.all():
+        # Without stars, too, the array must be as large as a box.
+        if not len(first) or not self.are_inside.all():
             array = np.pad(array, ((ny, ny), (nx, nx)), constant_values=fill)
             first = first + [nx, ny]
         windows = np.lib.stride_tricks.sliding_window_view(array, self.shape)

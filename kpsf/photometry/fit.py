@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from .._validation import require_finite
 from .found import Found
 from .groups import fit_groups
 from .isolated import fit_isolated
@@ -14,12 +15,13 @@ def fit_sources(image, sources, boxes, settings):
     """Fit all stars that can be, and return the `Found`."""
     counted = boxes.cut(~image.mask, False)
     n_pixels = np.where(boxes.overlaps, counted.sum(axis=(1, 2)), 0)
-    _check_error(image, boxes, counted)
     place = [settings.names.params.index(name)
              for name in (settings.names.x, settings.names.y, settings.names.flux)]
     given = sources.params[:, place if settings.names.flux in sources.given else place[:2]]
     usable = boxes.overlaps & np.isfinite(given).all(axis=1) & (n_pixels > 0) & (
         n_pixels >= settings.n_free)
+    _check_error(image, boxes.take(usable), counted[usable])
+    _check_starts(sources, settings, usable)
     n_pixels = np.where(np.isfinite(given).all(axis=1), n_pixels, 0)
     found = Found.nothing(n_pixels, sources.params.shape[1])
     rows = np.flatnonzero(usable)
@@ -35,10 +37,25 @@ def _check_error(image, boxes, counted):
     """Raise unless errors are positive wherever pixels count."""
     if image.error is None:
         return
-    own = boxes.cut(image.error, 1.0)[boxes.overlaps]
+    own = boxes.cut(image.error, 1.0)
     with np.errstate(invalid='ignore'):
-        bad = counted[boxes.overlaps] & ~(np.isfinite(own) & (own > 0))
+        bad = counted & ~(np.isfinite(own) & (own > 0))
     if bad.any():
         raise ValueError(f'Errors must be finite and > 0, but {np.count_nonzero(bad)} of '
                          f'{bad.size} pixels around the stars are not: mask these pixels, or '
                          'correct the error.')
+
+
+def _check_starts(sources, settings, usable):
+    """Raise unless starting values are finite, and bounds leave positions some room."""
+    params, names = sources.params[usable], settings.names
+    lower, upper = settings.bounds(params)
+    for name, column in names.columns.items():
+        j = names.params.index(name)
+        require_finite(params[:, j] if name in sources.given else np.zeros(0),
+                       f'{column} of the stars', 'leave the column out, or remove these stars')
+        n_bad = np.count_nonzero(lower[:, j] >= upper[:, j])
+        if n_bad and name in names.free:
+            raise ValueError(f'Bounds must leave room for {name}, but {n_bad} of {len(params)} '
+                             f'stars start too far from the {settings.model.bounds[name]} of the '
+                             'model: widen its bounds, or remove these stars.')

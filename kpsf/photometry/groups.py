@@ -81,7 +81,7 @@ class _Batch:
         self._counts = settings.electrons(data, subtracted)
         group = np.repeat(np.arange(len(members)), lists.sizes)
         local_bkg = sources.local_bkg[members].mean(axis=1)
-        self._known = settings.gain * (subtracted + local_bkg[group])
+        self._known = settings.known(subtracted, local_bkg[group], self._counts)
         self._error = None if image.error is None else image.error.ravel()[lists.flat]
 
     @property
@@ -186,7 +186,7 @@ class _Batch:
             errs[k] = errors[rows]
             held |= at_bound[rows]
         results = {
-            'converged': fits.converged, 'cstat': fits.deviance,
+            'cstat': fits.deviance,
             'has_covariance': np.isfinite(fits.covariance).all(axis=1)}
         if self._settings.fits_background:
             results['background'] = fits.params[-1] / self._settings.gain
@@ -204,10 +204,15 @@ class _Batch:
         """Return how the fits compare with the counts, as `Found` has it, star by star."""
         lists, n = self._lists, self._lists.members.size
         residual, gof_z = np.empty(len(lists.flat)), np.empty(len(lists.members))
+        possible = np.ones(len(lists.members), dtype=bool)
         n_fitted = np.count_nonzero(errors > 0, axis=0)
         for part in parts:
             likelihood, (_, used) = self.likelihood(part), lists.table(part)
             _, mean = likelihood.mean(fits.params[:, part], np.arange(len(used)))
+            if self._profile.lowest < 0 and not self._settings.fits_background:
+                # As of single stars: where counts below zero are expected there is no likelihood.
+                hopeless = (mean < 0) | (mean == 0) & (likelihood.counts > 0)
+                possible[part] = ~(hopeless & used).any(axis=1)
             pixels = slice(lists.begin[part.start], lists.begin[part.stop])
             residual[pixels] = (likelihood.counts - mean)[used] / self._settings.gain
             gof_z[part] = cstat_z(
@@ -216,8 +221,9 @@ class _Batch:
         own, owner = residual[lists.place], lists.owner
         centre = np.full(n, np.nan)
         centre[owner[lists.is_centre]] = own[lists.is_centre]
-        results = {'gof_z': np.repeat(gof_z, lists.members.shape[1]), 'centre_residual': centre,
-                   'abs_residual': np.bincount(owner, np.abs(own), n)}
+        results = {name: np.repeat(values, lists.members.shape[1]) for name, values in
+                   (('gof_z', gof_z), ('converged', fits.converged & possible))}
+        results |= {'centre_residual': centre, 'abs_residual': np.bincount(owner, np.abs(own), n)}
         if self._error is not None:
             results['chi2'] = np.bincount(owner, (own / self._error[lists.place])**2, n)
         return results

@@ -175,7 +175,8 @@ def _subtracted(background, image, gain, read_noise):
         y, x = np.mgrid[:image.data.shape[0], :image.data.shape[1]]
         background = background(x, y)
     is_number = np.ndim(background) == 0
-    if not (is_number and not np.any(background)):
+    # Nothing needs no unit.
+    if not is_number or hasattr(background, 'unit') or np.any(background):
         background = image.without_unit(background, 'The background')
     values = as_float_array(background, 'The background')
     if not is_number:

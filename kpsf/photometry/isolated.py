@@ -28,7 +28,7 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     """
     if not len(rows):
         return
-    boxes, names, gain = boxes.take(rows), settings.names, settings.gain
+    boxes, names = boxes.take(rows), settings.names
     local_bkg = np.zeros(())
     if sources.local_bkg[rows].any():
         local_bkg = sources.local_bkg[rows, np.newaxis, np.newaxis]
@@ -36,7 +36,7 @@ def fit_isolated(rows, image, sources, boxes, settings, found):
     if subtracted.ndim:
         subtracted = boxes.cut(subtracted, 0.0)
     counts = settings.electrons(boxes.cut(image.data, np.nan), subtracted)
-    known = gain * (subtracted + local_bkg)
+    known = settings.known(subtracted, local_bkg, counts)
     origin = boxes.first.astype(float)
     place = {names.x: origin[:, 0], names.y: origin[:, 1]}
     background = ({'background': 'fit', 'known_background': known} if settings.fits_background

@@ -14,6 +14,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .. import __version__
 from .._validation import require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
+from ..stamps.arguments import check_model
 from .boxes import Boxes
 from .fit import fit_sources
 from .image import read_image
@@ -154,7 +155,8 @@ class PoissonPSFPhotometry:
         self.progress_bar = bool(progress_bar)
         self.n_threads = n_threads if n_threads is None else require_positive_integer(
             n_threads, 'n_threads')
-        self._names = ModelNames.of(psf_model)
+        check_model(psf_model)
+        ModelNames.of(psf_model)
         self.results = self.finder_results = None
 
     def __repr__(self):
@@ -197,7 +199,7 @@ class PoissonPSFPhotometry:
         """
         self.results = self.finder_results = None
         image = read_image(data, mask, error, self.background, self.gain, self.read_noise)
-        settings = self._settings(image)
+        settings = self._settings()
         sources, self.finder_results = read_sources(
             init_params, self.psf_model, self._names, image, self.finder, self.grouper)
         if sources is None:
@@ -376,13 +378,18 @@ class PoissonPSFPhotometry:
         return PSFPhotometry(_of_own_class(self.psf_model), self.fit_shape, fitter=fitter,
                              **options | kwargs)
 
-    def _settings(self, image):
+    @property
+    def _names(self):
+        """Return the `ModelNames`; what is fixed may change between calls."""
+        return ModelNames.of(self.psf_model)
+
+    def _settings(self):
         """Return the `Settings` of the fits."""
         fits_background = isinstance(self.background, str) and self.background == 'fit'
         xy_bounds = tuple(0.5 * size if reach is None else reach for reach, size
                           in zip(self.xy_bounds or (None, None), self.fit_shape[::-1]))
         return Settings(
-            model=self.psf_model, names=ModelNames.of(self.psf_model),
+            model=self.psf_model, names=self._names,
             fits_background=fits_background, gain=self.gain, read_noise=self.read_noise,
             prior=self.centroid_prior, xy_bounds=xy_bounds,
             n_threads=self.n_threads, progress_bar=self.progress_bar)

@@ -72,7 +72,8 @@ def _flags(sources, boxes, image, settings, found):
         'no_covariance': ~found.has_covariance,
         'near_bound': found.at_bound | _is_near_bound(sources, settings, found),
         'no_overlap': ~boxes.overlaps & np.isfinite(sources.params[:, [
-            names.params.index(names.x), names.params.index(names.y)]]).all(axis=1),
+            names.params.index(names.x), names.params.index(names.y)]]).all(axis=1)
+        & _has_flux(sources, names),
         'fully_masked': boxes.overlaps & (pixels == 0) & _has_flux(sources, names),
         'too_few_pixels': (pixels > 0) & ~was_fitted & _has_flux(sources, names),
         'non_finite_position': ~was_fitted,

@@ -88,6 +88,25 @@ class Settings:
                 f'the stars are negative (minimum {np.nanmin(counts):.6g} electrons): {remedy}; '
                 'or mask them.')
 
+    def known(self, subtracted, local_bkg, counts):
+        """Return the electrons beside the stars that are known, as far as a background is.
+
+        Raises
+        ------
+        ValueError
+            If they are negative where there are counts, and nothing is fitted that could
+            make up for it.
+        """
+        level = subtracted + local_bkg
+        if not self.fits_background and np.any(local_bkg < 0):
+            level = np.where(np.isfinite(counts), level, 0.0)
+            if np.any(level < 0):
+                raise ValueError('The background and local_bkg must not be negative together, '
+                                 f'but they are {level.min():.6g} somewhere: have the rest of '
+                                 "the background fitted by background='fit', or set local_bkg "
+                                 'to 0 there.')
+        return self.gain * level
+
     def bounds(self, params):
         """Return lower and upper bounds of all parameters, (n, k) each, in units of the data.
 

@@ -122,7 +122,7 @@ def read_sources(init_params, model, names, image, finder, grouper):
     table['id'] = (init_params['id'] if 'id' in init_params.colnames
                    else np.arange(1, len(init_params) + 1))
     x, y = (params[:, names.params.index(name)] for name in (names.x, names.y))
-    table['group_id'] = _group_ids(init_params, x, y, grouper)
+    table['group_id'] = _group_ids(init_params, table['id'], x, y, grouper)
     table['local_bkg'] = image.with_unit(local_bkg)
     for name, column in names.columns.items():
         values = params[:, names.params.index(name)].copy()
@@ -209,19 +209,23 @@ def _plain(values, column, image):
         values = image.without_unit(values, f'{column} of the stars')
     elif isinstance(values, Quantity):
         values = values.value
-    filled = values.filled(np.nan) if hasattr(values, 'filled') and values.dtype.kind == 'f' else (
-        values)
-    return as_float_array(filled, f'{column} of the stars').copy()
+    if hasattr(values, 'filled') and values.dtype.kind in 'iuf':
+        values = values.astype(float).filled(np.nan)
+    return as_float_array(values, f'{column} of the stars').copy()
 
 
-def _group_ids(table, x, y, grouper):
+def _group_ids(table, ids, x, y, grouper):
     """Return the group of each star, positive integers."""
     if 'group_id' in table.colnames:
         groups = np.asarray(table['group_id'])
     elif grouper is not None and len(x):
         groups = np.asarray(grouper(x, y))
     else:
-        return np.arange(1, len(x) + 1)
+        # photutils has the stars' numbers there.
+        groups = np.asarray(ids)
+        is_number = groups.dtype.kind in 'iu' and np.all(groups > 0)
+        return groups if is_number and len(np.unique(groups)) == len(groups) else (
+            np.arange(1, len(groups) + 1))
     if groups.dtype.kind not in 'iu':
         raise TypeError(f'group_id must be integers, but they are {groups.dtype}: convert them.')
     if groups.size and groups.min() <= 0:

@@ -21,7 +21,7 @@ from .._validation import (
 from .kernels import kernel_of
 from .problem import Problem
 
-__all__ = ['pose_problem']
+__all__ = ['check_model', 'pose_problem']
 
 
 def pose_problem(counts, model, *, background, known_background, read_variance, mask,
@@ -34,7 +34,7 @@ def pose_problem(counts, model, *, background, known_background, read_variance, 
         As documented there.
     """
     counts, mask = _check_counts(counts, mask)
-    _check_model(model)
+    check_model(model)
     fit_background, offset = _check_background(background, known_background, counts.shape)
     read_variance = per_pixel(read_variance, 'read_variance', counts.shape)
     require_not_negative(read_variance, 'read_variance',
@@ -107,7 +107,7 @@ def _check_origin(origin, n):
     return np.broadcast_to(origin, (n, 2))
 
 
-def _check_model(model):
+def check_model(model):
     """Raise unless the model is one 2-D model without units and ties."""
     if not isinstance(model, Model):
         found = f'the class {model.__name__}' if isinstance(model, type) else type(model).__name__

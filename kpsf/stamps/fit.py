@@ -147,7 +147,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
 
 
 def _are_possible(problem, fits, series):
-    """Say which fits (m,) expect something wherever there are counts.
+    """Say which fits (m,) expect something wherever there are counts, and nothing negative.
 
     A PRF with wings below zero may not, beside a known background: the kernels go on
     below zero to find back, and what they find there is no maximum of a likelihood.
@@ -159,7 +159,7 @@ def _are_possible(problem, fits, series):
     def look(part):
         likelihood = series.objective(part)
         _, mean = likelihood.mean(fits.params[:, part], np.arange(part.stop - part.start))
-        hopeless = (mean <= 0) & (likelihood.counts > 0)
+        hopeless = (mean < 0) | (mean == 0) & (likelihood.counts > 0)
         if likelihood.weights is not None:
             hopeless &= likelihood.weights > 0
         possible[part] = ~hopeless.any(axis=1)

@@ -174,6 +174,8 @@ class ModelProfile:
         Its flux, x, y and other parameters among ``model.param_names``.
     """
 
+    lowest = 0.0
+
     def __init__(self, model, order):
         y, x = np.mgrid[:9, :8].reshape(2, -1).astype(float)
         self._function = _ModelFunction(model, x, y)
