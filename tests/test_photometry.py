@@ -32,6 +32,7 @@ from kpsf import (
     PoissonPSFPhotometry,
     TabulatedPRF,
 )
+from kpsf.photometry.photometry import _of_own_class
 from kpsf.priors import GaussianPrior
 
 SHAPE = (48, 52)
@@ -114,8 +115,9 @@ def start(*, grouped=True, **columns):
 
 def by_photutils(psf, data, init, *, fit_shape=(9, 9), error=None, mask=None, options=None,
                  **fitter):
-    """Return the table of photutils with the fitter of kpsf, converged further than it need be."""
-    phot = PSFPhotometry(psf, fit_shape, fitter=PoissonLikelihoodFitter(**fitter),
+    """Return the table of photutils with the fitter of kpsf."""
+    # photutils 3.0 confuses grouped fits of two models of one class.
+    phot = PSFPhotometry(_of_own_class(psf), fit_shape, fitter=PoissonLikelihoodFitter(**fitter),
                          **options or {})
     return phot(data, mask=mask, error=error, init_params=init)
 
