@@ -17,6 +17,7 @@ from photutils.psf import CircularGaussianPRF
 from kpsf import cli
 from kpsf.cli.electrons import Electrons, find_electrons, unit_of
 from kpsf.cli.stars import find_stars, group_stars
+from kpsf.simulate import simulate_tpf
 
 FWHM, GAIN, READ_NOISE = 2.5, 2.0, 4.0
 X, Y = np.array([12.3, 30.1, 45.0]), np.array([10.2, 33.7, 14.4])
@@ -244,6 +245,14 @@ def test_extensions_that_are_not_there_are_named(here, capsys, extension, messag
     assert run(here, '--extension', extension) == 1
     line, = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
+
+
+def test_a_target_pixel_file_is_for_another_command(here, capsys):
+    # Its only image is the aperture.
+    simulate_tpf(here / 'targ.fits', n_cadences=3, seed=1)
+    assert run(here, image='targ.fits') == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert 'targ.fits is a target pixel file: use kpsf lightcurve' in line
 
 
 def test_extensions_without_an_image_are_refused(here, capsys):

@@ -84,6 +84,10 @@ def _choose(hdulist, path, extension, wanted, n_axes):
     """Return the extension that is asked for, or the first image."""
     needed = f'{wanted} with {" or ".join(map(str, n_axes))} axes is needed, but'
     if extension is None:
+        if any(_holds_cadences(hdu) for hdu in hdulist):
+            # Its one image is the aperture, which says nothing of the star.
+            raise ValueError(f'{needed} {path} is a target pixel file: use kpsf lightcurve, or '
+                             'choose an extension.')
         for hdu in hdulist:
             if _is_image(hdu, n_axes):
                 return hdu
@@ -102,6 +106,11 @@ def _choose(hdulist, path, extension, wanted, n_axes):
 def _is_image(hdu, n_axes):
     """Say whether an extension is an image with so many axes."""
     return hdu.is_image and len(hdu.shape) in n_axes
+
+
+def _holds_cadences(hdu):
+    """Say whether an extension is the table of a target pixel file."""
+    return not hdu.is_image and {'FLUX', 'QUALITY'} <= set(hdu.columns.names)
 
 
 def _contents(hdulist):
