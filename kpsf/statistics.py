@@ -181,9 +181,11 @@ def cstat_moments(model):
     moments = _interpolated_moments(np.log(np.clip(flat, _SMALL_MEAN, _LARGE_MEAN)))
     # Of most images, most pixels are in the table.
     small, large = np.flatnonzero(flat < _SMALL_MEAN), np.flatnonzero(flat > _LARGE_MEAN)
-    moments[:, small] = _summed_moments(flat[small], n_counts=3)
-    moments[:, large] = [np.polynomial.polynomial.polyval(1.0 / flat[large], series)
-                         for series in _LARGE_MEAN_SERIES]
+    if small.size:
+        moments[:, small] = _summed_moments(flat[small], n_counts=3)
+    if large.size:
+        moments[:, large] = [np.polynomial.polynomial.polyval(1.0 / flat[large], series)
+                             for series in _LARGE_MEAN_SERIES]
     mean, variance = moments.reshape(2, *model.shape)
     return mean, variance
 

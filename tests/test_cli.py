@@ -417,7 +417,7 @@ def test_the_version_and_the_help_are_printed(capsys):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     ([], 'kpsf: the following arguments are required: COMMAND'),
-    (['photometry'], "kpsf: argument COMMAND: invalid choice: 'photometry'"),
+    (['astrometry'], "kpsf: argument COMMAND: invalid choice: 'astrometry'"),
 ])
 def test_a_command_is_needed(capsys, arguments, message):
     assert run(*arguments) == 2

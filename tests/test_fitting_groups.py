@@ -217,18 +217,22 @@ def test_crowded_groups_converge():
     assert abs(np.mean(pulls) - 0.67) < 0.2
 
 
-def test_stars_that_cannot_be_told_apart_are_flagged_and_soon():
+def test_stars_that_cannot_be_told_apart_are_flagged_or_one_is_within_its_error_of_none():
     psf, _, init, _ = crowd(1, n_stars=2)
     init['x'], init['y'] = 14.0, 14.0
     rows, columns = np.mgrid[:29, :29]
     image = 2000.0 * psf.evaluate(columns, rows, 1.0, 14.0, 14.0, 2.5) + 5.0
-    image = np.random.default_rng(2).poisson(image).astype(float)
-    fitter = PoissonLikelihoodFitter(background='fit')
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', AstropyUserWarning)
-        table = PSFPhotometry(psf, (11, 11), fitter=fitter)(image, init_params=init)
-    assert np.all(table['flags'] & (8 | 16))
-    assert fitter.history[0]['n_iter'] <= 100
+    rng = np.random.default_rng(3)
+    for _ in range(6):
+        fitter = PoissonLikelihoodFitter(background='fit')
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore', AstropyUserWarning)
+            table = PSFPhotometry(psf, (11, 11), fitter=fitter)(
+                rng.poisson(image).astype(float), init_params=init)
+        faint = np.argmin(table['flux_fit'])
+        assert np.all(table['flags'] & (8 | 16)) or (
+            abs(table['flux_fit'][faint]) < 4 * table['flux_err'][faint])
+        assert fitter.history[0]['n_iter'] <= 100
 
 
 def tabulated(stddev):

@@ -4,7 +4,6 @@
 import pickle
 from copy import deepcopy
 from functools import cache
-from itertools import count
 
 import numpy as np
 import pytest
@@ -33,6 +32,7 @@ from kpsf import (
     PoissonPSFPhotometry,
     TabulatedPRF,
 )
+from kpsf.photometry.photometry import _of_own_class
 from kpsf.priors import GaussianPrior
 
 SHAPE = (48, 52)
@@ -43,7 +43,6 @@ TRUTH = {'x': np.array([10.2, 12.6, 35.1, 37.9, 20.3, 50.6]),
          'y': np.array([11.1, 11.9, 15.0, 15.3, 36.8, 30.2]),
          'flux': np.array([2000.0, 1500.0, 3000.0, 1200.0, 2500.0, 1800.0])}
 GROUPS = [1, 1, 4, 4, 2, 3]
-NUMBERS = count()
 
 
 def samples(fwhm, y_fwhm=None):
@@ -117,10 +116,8 @@ def start(*, grouped=True, **columns):
 def by_photutils(psf, data, init, *, fit_shape=(9, 9), error=None, mask=None, options=None,
                  **fitter):
     """Return the table of photutils with the fitter of kpsf."""
-    psf, kind = deepcopy(psf), type(psf)
-    # photutils 3.0 may take what is fixed in a group from another model of the same class.
-    psf.__class__ = type(f'{kind.__name__}{next(NUMBERS)}', (kind,), {})
-    phot = PSFPhotometry(psf, fit_shape, fitter=PoissonLikelihoodFitter(**fitter),
+    # photutils 3.0 confuses grouped fits of two models of one class.
+    phot = PSFPhotometry(_of_own_class(psf), fit_shape, fitter=PoissonLikelihoodFitter(**fitter),
                          **options or {})
     return phot(data, mask=mask, error=error, init_params=init)
 

@@ -2,7 +2,7 @@
 """Make the figures of the README and the user guide.
 
 ``python docs/figures/make_figures.py`` draws the demonstration; with ``KPSF_DATA`` set to a folder
-of real files it also draws those of Tabby's star, Kepler-62 and a PRF of TESS.
+of real files it also draws those of Tabby's star, Kepler-62, a PRF of TESS and photon counts.
 """
 
 import os
@@ -13,6 +13,7 @@ import numpy as np
 from astropy.io import fits
 
 from kpsf import TessPRF, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.cli import main
 from kpsf.plotting import plot_cadence, plot_light_curve, plot_prf, plot_recovery
 from kpsf.simulate import tabby_like_dips
 
@@ -47,8 +48,20 @@ def draw_prf(folder):
     plot_prf(prf)[0].figure.savefig(HERE / 'tess_prf.png', dpi=DPI)
 
 
+def draw_counts(folder):
+    """Draw an image of gamma rays with its sources, as `kpsf photometry --plot` does."""
+    with TemporaryDirectory() as results:
+        status = main(['photometry', str(folder / 'counts' / 'fermi_counts.fits.gz'),
+                       '--psf', 'gaussian:2.7', '--threshold', '4', '--gain', '1',
+                       '--centroid-prior', '1', '-o', str(Path(results) / 'counts.ecsv'),
+                       '--plot', str(HERE / 'counts.png'), '--overwrite'])
+    if status:
+        raise SystemExit(status)
+
+
 if __name__ == '__main__':
     draw_demo()
     if 'KPSF_DATA' in os.environ:
         draw_real(Path(os.environ['KPSF_DATA']))
         draw_prf(Path(os.environ['KPSF_DATA']))
+        draw_counts(Path(os.environ['KPSF_DATA']))

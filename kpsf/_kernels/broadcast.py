@@ -5,7 +5,7 @@ import numpy as np
 
 from .poisson import continued_terms
 
-__all__ = ['BroadcastLikelihood']
+__all__ = ['BroadcastLikelihood', 'SingleLikelihood']
 
 # Numbers in the largest array, (rows x parameters x pixels), that one
 # block makes: a quarter of a second-level cache.
@@ -202,6 +202,40 @@ class BroadcastLikelihood:
         """Keep each parameter's own error for the next numerical derivative."""
         diagonal = np.einsum('iim->im', information)[:-1]
         self._errors[:, rows] = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, np.nan))
+
+
+class SingleLikelihood(BroadcastLikelihood):
+    """The likelihood of one data set, without what arrays of many cost a single one.
+
+    As `BroadcastLikelihood`, with a derivative, all parameters moving and no
+    weights.
+    """
+
+    _expected = None
+
+    def evaluate(self, params, rows, curvature='newton'):
+        """Return half the deviance (1,), its gradient (p, 1) and its information (p, p, 1)."""
+        if curvature == 'observed':
+            # Its differences are over steps that follow from the errors.
+            if self._expected is not None:
+                self._remember_errors(self._expected, rows)
+            return super().evaluate(params, rows, curvature)
+        with np.errstate(all='ignore'):
+            mean = self._function(params[:-1], rows) + (params[-1] + self.offset)
+            half_deviance, slope, expected, observed = continued_terms(self.counts, mean,
+                                                                       self._floor)
+            jacobian = np.empty((len(params), mean.size))
+            jacobian[:-1] = self._derivative(params[:-1], rows)[:, 0]
+            jacobian[-1] = 1.0
+            gradient = jacobian @ slope[0]
+            weight = observed if curvature == 'score' else expected
+            information = ((jacobian * weight) @ jacobian.T)[:, :, np.newaxis]
+            if curvature != 'score':
+                self._expected = information
+            if curvature == 'newton':
+                # As for many: the background's expected curvature grows without limit.
+                information[-1, :, 0] = information[:, -1, 0] = jacobian @ observed[0]
+        return half_deviance.sum(axis=1), gradient[:, np.newaxis], information
 
 
 def _weighted_products(jacobian, weight):

@@ -12,6 +12,7 @@ handful of array operations.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.linalg.lapack import dpotrf, dpotri
 
 __all__ = ['EDM_TOLERANCE', 'FIRST_DAMPING', 'LARGEST_DAMPING', 'Constraints', 'Solution',
            'active_bounds', 'add_prior_values', 'add_priors', 'cholesky', 'invert',
@@ -193,14 +194,18 @@ def _invert_few(matrix):
     """Do the work of `invert` one scaled matrix after the other, with LAPACK."""
     inverse = np.zeros_like(matrix)
     positive = np.zeros(matrix.shape[2], dtype=bool)
+    if not len(matrix):
+        return inverse, ~positive
+    upper = np.triu_indices(len(matrix), 1)
     for k in range(matrix.shape[2]):
-        try:
-            factor = np.linalg.cholesky(matrix[:, :, k])
-        except np.linalg.LinAlgError:
+        # NaN must not reach LAPACK; a sum knows of all of them.
+        if not np.isfinite(matrix[:, :, k].sum()):
             continue
-        if np.diagonal(factor).min(initial=1.0) ** 2 > _SMALLEST_PIVOT:
-            root = np.linalg.inv(factor)
-            inverse[:, :, k] = root.T @ root
+        factor, failed = dpotrf(matrix[:, :, k], lower=1)
+        if not failed and factor.diagonal().min() ** 2 > _SMALLEST_PIVOT:
+            own, _ = dpotri(factor, lower=1)
+            own[upper] = own.T[upper]
+            inverse[:, :, k] = own
             positive[k] = True
     return inverse, positive
 
@@ -293,7 +298,7 @@ class _Batch:
     def __init__(self, objective, start, rows, constraints):
         self.objective = objective
         self.constraints = constraints
-        self.rows = rows
+        self.rows, self.limits = rows, constraints.take(rows)
         self.params = start
         self.damping = np.zeros(len(rows))
         self.previous = np.zeros(len(rows))
@@ -306,17 +311,17 @@ class _Batch:
         free = self.constraints.free
         value, gradient, information = self.objective.evaluate(params, rows,
                                                                curvature or self.curvature)
+        limits = self.limits if rows is self.rows else self.constraints.take(rows)
         value[~(self.objective.is_valid(params) & np.isfinite(value))] = np.inf
         if len(free) < len(params):
             gradient = gradient[free]
             information = information[np.ix_(free, free)]
-        add_priors(params[free], value, gradient, information, self.constraints.take(rows))
+        add_priors(params[free], value, gradient, information, limits)
         return value, gradient, information
 
     def steps(self):
         """Return step (q, m), expected distance (m,) of the running fits."""
-        limits = self.constraints.take(self.rows)
-        pinned = active_bounds(self.params[self.constraints.free], self.gradient, limits)
+        pinned = active_bounds(self.params[self.constraints.free], self.gradient, self.limits)
         step, edm, good = self._step(pinned)
         if not good.all():
             self._use_expected_information(np.flatnonzero(~good))
@@ -347,8 +352,7 @@ class _Batch:
 
     def moved(self, step):
         """Return the parameters after ``step``, held inside the bounds."""
-        free = self.constraints.free
-        limits = self.constraints.take(self.rows)
+        free, limits = self.constraints.free, self.limits
         params = self.params.copy()
         params[free] = np.clip(params[free] + step, limits.lower, limits.upper)
         return params
@@ -395,13 +399,14 @@ class _Batch:
     def keep(self, running):
         """Drop the fits that are not ``running``."""
         self.rows, self.damping = self.rows[running], self.damping[running]
+        self.limits = self.constraints.take(self.rows)
         self.previous, self.observed = self.previous[running], self.observed[running]
         self.params, self.value = self.params[:, running], self.value[running]
         self.gradient = self.gradient[:, running]
         self.information = self.information[:, :, running]
 
 
-def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
+def solve(objective, start, constraints, max_iter=100, curvature='fisher', sure=_SURE):
     """Minimise half the deviance of many fits at once.
 
     Newton steps with Levenberg's damping where a step is refused, the
@@ -422,6 +427,9 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
         Largest number of evaluations of a fit.
     curvature : {'fisher', 'observed', 'newton'}
         Which information to return.
+    sure : float
+        Share of the tolerance from which on a fit whose end was predicted
+        goes on.
 
     Returns
     -------
@@ -434,7 +442,7 @@ def solve(objective, start, constraints, max_iter=100, curvature='fisher'):
         params, state, n_iter = _descend_and_look(objective, start, rows, constraints, budget,
                                                   curvature, True)
         own = _own_block(params, state, limits)
-        for tolerance in (_SURE * EDM_TOLERANCE, EDM_TOLERANCE, EDM_TOLERANCE):
+        for tolerance in (sure * EDM_TOLERANCE, EDM_TOLERANCE, EDM_TOLERANCE):
             late = rows[~(own[2] < tolerance) & (n_iter < max_iter - 1)]
             if not len(late):
                 break

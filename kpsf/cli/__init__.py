@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""The command `kpsf`: light curves of target pixel files, PRF files, and a demonstration."""
+"""The command `kpsf`: light curves of target pixel files, stars of images, PRF files, a demo."""
 
 import argparse
 import os
 import sys
 
 from .. import __version__
-from . import demo, fetch, lightcurve
+from . import demo, fetch, lightcurve, photometry
 from .terminal import report
 
 __all__ = ['main']
@@ -58,6 +58,7 @@ def _parser():
     parser.add_argument('--version', action='version', version=f'kpsf {__version__}')
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     lightcurve.add(commands)
+    photometry.add(commands)
     fetch.add(commands)
     demo.add(commands)
     return parser

@@ -2,11 +2,13 @@
 """Checks of arguments, before any work is done."""
 
 import argparse
+import math
 import os
 import sys
 from pathlib import Path
 
-__all__ = ['as_path', 'positive', 'refuse', 'require_absent', 'require_folder', 'require_outdir']
+__all__ = ['as_path', 'not_negative_number', 'odd', 'positive', 'positive_number', 'refuse',
+           'require_absent', 'require_folder', 'require_outdir']
 
 
 def as_path(text):
@@ -25,6 +27,33 @@ def positive(text):
         number = 0
     if number < 1:
         raise argparse.ArgumentTypeError(f'an integer >= 1 is needed, but it is {text!r}')
+    return number
+
+
+def odd(text):
+    """Return an odd integer of at least 1."""
+    number = positive(text)
+    if number % 2 == 0:
+        raise argparse.ArgumentTypeError(f'an odd integer is needed, but it is {text!r}')
+    return number
+
+
+def positive_number(text):
+    """Return a finite number above 0."""
+    number = not_negative_number(text, '> 0')
+    if number == 0:
+        raise argparse.ArgumentTypeError(f'a number > 0 is needed, but it is {text!r}')
+    return number
+
+
+def not_negative_number(text, bound='>= 0'):
+    """Return a finite number of at least 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f'a number {bound} is needed, but it is {text!r}')
     return number
 
 

@@ -11,7 +11,8 @@ from ..simulate import simulate_tpf, tabby_like_dips
 from ..simulate.pixels import TABBY_DIPS
 from ..tpf import read_tpf
 from .checks import as_path, positive, require_absent, require_outdir
-from .lightcurve import ppm, save_figure
+from .lightcurve import ppm
+from .outputs import save_figure
 
 __all__ = ['add']
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from .._configuration import conf
-from .._files import write_whole
 from ..lightcurve import extract_light_curve, point_to_point_scatter
 from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
 from ..prf.download import asking_once
@@ -21,12 +20,10 @@ from .checks import (
     require_folder,
     require_outdir,
 )
+from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
 from .terminal import run_jobs
 
-__all__ = ['add', 'ppm', 'save_figure']
-
-FIGURE_SUFFIXES = ('.png', '.pdf', '.svg')
-FITS_SUFFIXES = ('.fits.gz', '.fit.gz', '.fits', '.fit')
+__all__ = ['add', 'ppm']
 
 
 def add(commands):
@@ -115,19 +112,19 @@ def _plan_outputs(options):
     """Return the file to write for each input; exit if that cannot work."""
     if options.output is None:
         require_outdir(options)
-        outputs = [options.outdir / f'{_stem(path)}-lightcurve.fits' for path in options.files]
+        outputs = [options.outdir / f'{stem_of(path)}-lightcurve.fits' for path in options.files]
     else:
         if len(options.files) > 1:
             refuse(options, f'-o names one light curve, but there are {len(options.files)} '
                    'files: use --outdir')
-        _require_suffix(options, '-o', options.output, LIGHT_CURVE_SUFFIXES)
+        require_suffix(options, '-o', options.output, LIGHT_CURVE_SUFFIXES)
         require_folder(options, options.output.parent)
         outputs = [options.output]
     if options.plot is not None:
         if len(options.files) > 1:
             refuse(options, f'--plot names one figure, but there are {len(options.files)} '
                    'files: run them one by one')
-        _require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
+        require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
         require_folder(options, options.plot.parent)
     _require_distinct(options, outputs)
     return outputs
@@ -147,21 +144,6 @@ def _require_distinct(options, outputs):
             refuse(options, f'{path} would be read and written: choose another output')
 
 
-def _require_suffix(options, argument, path, suffixes):
-    """Exit unless a name has one of the endings."""
-    if not path.name.lower().endswith(suffixes):
-        refuse(options, f'{argument} must end in one of {", ".join(suffixes)}, but it is '
-               f'{path.name!r}: choose one of these')
-
-
-def _stem(path):
-    """Return the name of a FITS file without its ending."""
-    for suffix in FITS_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[:-len(suffix)]
-    return path.name
-
-
 def _make_light_curve(path, output, options):
     """Make, write and draw the light curve of one file; return a line about it."""
     for target in filter(None, (output, options.plot)):
@@ -178,12 +160,6 @@ def _make_light_curve(path, output, options):
     n_flagged = np.count_nonzero(light_curve['flags'])
     return (f'{pixels.target}: {len(light_curve)} cadences, {n_flagged} flagged, '
             f'{_describe_scatter(pixels, light_curve)} -> {output}')
-
-
-def save_figure(figure, path, options):
-    """Write a figure, whole or not at all."""
-    with write_whole(path, options.overwrite) as temporary:
-        figure.savefig(temporary, dpi=150)
 
 
 def _describe_scatter(pixels, light_curve):

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .._kernels.broadcast import BroadcastLikelihood
-from .._kernels.poisson import continued_terms, deviance
+from .._kernels.broadcast import SingleLikelihood
+from .._kernels.poisson import deviance
 from .._kernels.solver import active_bounds, add_priors, invert, pin, solve
 from ..statistics import cstat_z
 
@@ -16,36 +16,6 @@ __all__ = ['estimate_covariance', 'goodness', 'minimise']
 _ROW = np.zeros(1, dtype=int)
 # Width of the prior of a first approach: its precision in those of the parameters themselves.
 _HOLD = 3.0
-
-
-class OneLikelihood(BroadcastLikelihood):
-    """The likelihood of one data set, without what arrays of many cost a single one."""
-
-    _expected = None
-
-    def evaluate(self, params, rows, curvature='newton'):
-        """Return half the deviance (1,), its gradient (p, 1) and its information (p, p, 1)."""
-        if curvature == 'observed':
-            # Its differences are over steps that follow from the errors.
-            if self._expected is not None:
-                self._remember_errors(self._expected, rows)
-            return super().evaluate(params, rows, curvature)
-        with np.errstate(all='ignore'):
-            mean = self._function(params[:-1], rows) + (params[-1] + self.offset)
-            half_deviance, slope, expected, observed = continued_terms(self.counts, mean,
-                                                                       self._floor)
-            jacobian = np.empty((len(params), mean.size))
-            jacobian[:-1] = self._derivative(params[:-1], rows)[:, 0]
-            jacobian[-1] = 1.0
-            gradient = jacobian @ slope[0]
-            weight = observed if curvature == 'score' else expected
-            information = ((jacobian * weight) @ jacobian.T)[:, :, np.newaxis]
-            if curvature != 'score':
-                self._expected = information
-            if curvature == 'newton':
-                # As for many: the background's expected curvature grows without limit.
-                information[-1, :, 0] = information[:, -1, 0] = jacobian @ observed[0]
-        return half_deviance.sum(axis=1), gradient[:, np.newaxis], information
 
 
 def minimise(mean, counts, offset, start, constraints, max_iter):
@@ -58,13 +28,15 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
     """
     def raised(shift):
         """Return the likelihood with counts and means raised by a constant."""
-        return OneLikelihood((counts + shift)[np.newaxis], mean, len(start),
+        return SingleLikelihood((counts + shift)[np.newaxis], mean, len(start),
                              derivative=mean.derivative, offset=offset + shift,
                              n_terms=mean.n_alike, largest_step=mean.largest_steps)
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]
-    first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter)
+    # What is left below the tolerance, a last step takes away.
+    first = solve(likelihood, start, constraints, max_iter // 2 if max_iter > 20 else max_iter,
+                  sure=1.0)
     left = max_iter - int(first.n_iter[0])
     if _is_regular(first) or left <= 0:
         return likelihood, _polished(first, constraints)

@@ -26,6 +26,7 @@ from .._validation import (
     require_choice,
     require_finite,
     require_not_negative,
+    require_number,
     require_positive_integer,
 )
 from .constraints import build_constraints, check_priors
@@ -164,8 +165,9 @@ class PoissonLikelihoodFitter(Fitter):
     def __init__(self, *, background=0.0, gain=1.0, read_noise=0.0, priors=None,
                  covariance='fisher', calc_uncertainties=False):
         self.background = _check_background(background)
-        self.gain = _check_number(gain, 'gain', positive=True)
-        self.read_noise = _check_number(read_noise, 'read_noise', positive=False)
+        self.gain = require_number(gain, 'gain', 'pass it in electrons per unit of the data',
+                                   positive=True)
+        self.read_noise = require_number(read_noise, 'read_noise', 'pass it in electrons')
         self.priors = check_priors(priors)
         require_choice(covariance, COVARIANCES, 'covariance')
         self.covariance = covariance
@@ -408,28 +410,12 @@ def _check_background(background):
             raise ValueError("background must be a number, an array, a function, 'fit' or "
                              f"'error', but it is {background!r}: pass 'fit' to fit a constant.")
         return background
-    _refuse_units(background, 'background')
+    if isinstance(background, Quantity):
+        raise TypeError(f'background must be a plain number, but it has the unit '
+                        f'{background.unit}: pass its value in the unit of the data.')
     background = as_float_array(background, 'background')
     require_not_negative(background, 'background', 'pass the level that was subtracted')
     if background.ndim:
         return background.copy()
     require_finite(background, 'background', "pass a number, an array, a function or 'fit'")
     return float(background)
-
-
-def _check_number(value, name, positive):
-    """Return an option as a finite float, > 0 or >= 0."""
-    _refuse_units(value, name)
-    value = float(value)
-    if not (np.isfinite(value) and (value > 0 or (value == 0 and not positive))):
-        raise ValueError(f'{name} must be a finite number {">" if positive else ">="} 0, but it '
-                         f'is {value}: pass it in electrons'
-                         f'{" per unit of the data" if positive else ""}.')
-    return value
-
-
-def _refuse_units(value, name):
-    """Raise if an option has a unit."""
-    if isinstance(value, Quantity):
-        raise TypeError(f'{name} must be a plain number, but it has the unit {value.unit}: pass '
-                        'its value in the unit of the data.')

@@ -58,12 +58,6 @@ class ModelMean:
         model that is no group.
     largest_steps : ndarray, shape (q,)
         Limits to the steps over which derivatives of the derivatives are
-        taken.
-    n_alike : int
-        Number of stars that have the same free parameters each; 1 for a
-        model that is no group.
-    largest_steps : ndarray, shape (q,)
-        Limits to the steps over which derivatives of the derivatives are
         taken: positions of faint stars are less certain than a PSF is smooth.
 
     Raises

@@ -1,9 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Figures of light curves, single cadences, centroids and PRFs; matplotlib is only in here."""
+"""Figures of light curves, cadences, centroids, PRFs and images; matplotlib is only in here."""
 
 from .cadences import plot_cadence
 from .light_curves import plot_centroid, plot_light_curve, plot_recovery
+from .photometry import plot_photometry
 from .prf import plot_prf, plot_prf_positions
 
-__all__ = ['plot_cadence', 'plot_centroid', 'plot_light_curve', 'plot_prf', 'plot_prf_positions',
-           'plot_recovery']
+__all__ = ['plot_cadence', 'plot_centroid', 'plot_light_curve', 'plot_photometry', 'plot_prf',
+           'plot_prf_positions', 'plot_recovery']
