@@ -76,7 +76,9 @@ class GroupLikelihood(BroadcastLikelihood):
 
         (n, n_stars, n_pixels) and (n, n_pixels), both 0 where pixels do not count.
         """
-        images = self._profile.images(self._stars, self._x, self._y, [])[0].transpose(1, 0, 2)
+        images = np.empty((len(self.counts), self._stars.shape[1], self.counts.shape[1]))
+        for part in self._blocks(len(images)):
+            images[part] = self._psf(self._stars[:, :, part], part).transpose(1, 0, 2)
         light = self.counts - self.offset
         if self.weights is None:
             return images, light
@@ -84,9 +86,20 @@ class GroupLikelihood(BroadcastLikelihood):
 
     def _sum(self, params, rows):
         """Return the sum of the stars, (m, n_pixels)."""
-        stars = self._all_params(params, rows)
-        psf = self._profile.images(stars, self._x[rows], self._y[rows], [])[0]
-        return np.einsum('sm,smp->mp', stars[0], psf)
+        total = np.empty((len(rows), self.counts.shape[1]))
+        for part in self._blocks(len(rows)):
+            stars = self._all_params(params[:, part], rows[part])
+            np.einsum('sm,smp->mp', stars[0], self._psf(stars, rows[part]), out=total[part])
+        return total
+
+    def _psf(self, stars, rows):
+        """Return the images of stars (k, n_stars, m) at unit flux, (n_stars, m, n_pixels)."""
+        return self._profile.images(stars, self._x[rows], self._y[rows], [])[0]
+
+    def _blocks(self, m):
+        """Yield slices of m groups whose images stay in the cache."""
+        return (slice(start, min(start + self._block_rows, m))
+                for start in range(0, m, self._block_rows))
 
     def _images(self, params, rows):
         """Return the sum of the stars, and its derivatives by all parameters, (m, p, n_pixels)."""
