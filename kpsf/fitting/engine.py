@@ -29,8 +29,8 @@ def minimise(mean, counts, offset, start, constraints, max_iter):
     def raised(shift):
         """Return the likelihood with counts and means raised by a constant."""
         return SingleLikelihood((counts + shift)[np.newaxis], mean, len(start),
-                             derivative=mean.derivative, offset=offset + shift,
-                             n_terms=mean.n_alike, largest_step=mean.largest_steps)
+                                derivative=mean.derivative, offset=offset + shift,
+                                n_terms=mean.n_alike, largest_step=mean.largest_steps)
 
     likelihood = raised(0.0)
     start = start[:, np.newaxis]
