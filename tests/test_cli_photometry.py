@@ -128,6 +128,17 @@ def test_the_same_table_is_written_in_every_format(here, name):
         assert len(header['IMSHA256']) == 64
 
 
+def test_electrons_are_a_unit_of_fits_tables(here, capsys):
+    data = np.random.default_rng(6).poisson(expected_counts()).astype(float)
+    write_image(here / 'electrons.fits', data, BUNIT='electron')
+    assert run(here, '-o', 'stars.fits', image='electrons.fits') == 0
+    assert not capsys.readouterr().err
+    with fits.open('stars.fits') as hdulist:
+        columns, table = hdulist[1].columns, Table(hdulist[1].data)
+    assert columns['flux_fit'].unit == columns['background_err'].unit == 'electron'
+    assert np.all(np.abs(table['flux_fit'] - FLUX) < 4 * table['flux_err'])
+
+
 def test_stars_are_found(here):
     assert run(here, stars=['--threshold', 5]) == 0
     table = QTable.read('image-photometry.ecsv')

@@ -1,13 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Tables of stars as files: ECSV, FITS and CSV."""
 
-import warnings
-
 import astropy
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from astropy.units import UnitsWarning
 
 from .. import __version__
 from .._files import write_whole
@@ -60,12 +57,12 @@ def _numbers(table):
 
 def _hdulist(table):
     """Return a table as FITS, its metadata as keywords."""
-    plain = Table(table, copy=True)
-    plain.meta = {}
-    with warnings.catch_warnings():
-        # Units that FITS does not know are written as astropy spells them.
-        warnings.simplefilter('ignore', UnitsWarning)
-        hdu = fits.table_to_hdu(plain, name='PHOTOMETRY')
+    hdu = fits.table_to_hdu(_numbers(table), name='PHOTOMETRY')
+    for name in table.colnames:
+        unit = getattr(table[name], 'unit', None)
+        if unit is not None:
+            # astropy leaves out electrons and other units that FITS does not list.
+            hdu.columns[name].unit = unit.to_string()
     for key, value in table.meta.items():
         keyword, comment = KEYWORDS[key]
         if isinstance(value, str):
