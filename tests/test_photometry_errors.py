@@ -492,6 +492,13 @@ def test_columns_are_numbers():
             measure(init=stars(**{name: ['a', 'b', 'c']}))
 
 
+def test_columns_have_one_real_number_for_each_star():
+    for name in ('x', 'flux', 'local_bkg'):
+        for values in (np.ones(3, dtype=complex), np.ones((3, 2))):
+            with pytest.raises(ValueError, match=f'{name} of the stars must be one real number'):
+                measure(init=stars(**{name: values}))
+
+
 @pytest.mark.parametrize('kind', [int, float])
 def test_masked_entries_of_a_table_are_unknown(kind):
     init = Table({'x': MaskedColumn(np.array([10, 30, 12], dtype=kind), mask=[False, True, False]),
@@ -540,6 +547,12 @@ def test_a_finder_may_find_nothing(found):
     assert phot.results is None
     with pytest.raises(ValueError, match='Results are needed'):
         phot.decode_flags()
+
+
+def test_a_grouper_returns_a_group_for_each_star():
+    for groups in ([1], [1, 2], [[1, 2, 3]], 1):
+        with pytest.raises(ValueError, match='group_id must be one integer for each of 3 stars'):
+            measure(init=stars()['x', 'y'], grouper=lambda x, y, groups=groups: groups)
 
 
 def test_a_grouper_of_photutils_wants_finite_positions():
@@ -618,6 +631,17 @@ def test_bounds_leave_positions_room():
     for rows in ([0, 1], [0, 1, 2]):
         with pytest.raises(ValueError, match='Bounds must leave room for x_0, but 1 of'):
             measure(psf=psf, init=stars()[rows])
+
+
+@pytest.mark.parametrize('group_id', [[1, 1, 2], [1, 2, 3]])
+def test_bounds_of_what_is_held_do_not_matter(group_id):
+    held, bounded = PSF.copy(), PSF.copy()
+    for psf in (held, bounded):
+        psf.x_0.fixed = psf.y_0.fixed = True
+    bounded.x_0.bounds, bounded.y_0.bounds = (0.0, 3.0), (50.0, 60.0)
+    table, expected = (measure(psf=psf, init=stars(group_id=group_id)) for psf in (bounded, held))
+    for name in ('x_fit', 'flux_fit', 'flux_err', 'flags'):
+        assert_array_equal(table[name], expected[name])
 
 
 def test_a_prior_has_a_centre_for_each_star():

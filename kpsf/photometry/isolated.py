@@ -66,7 +66,10 @@ def _knowledge(sources, rows, place, settings):
         scale, shift = settings.scale_of(name), place.get(name, 0.0)
         if name not in measured:
             known['init'][name] = scale * (params[rows, j] - shift)
-        if np.isfinite(lower[:, j]).any() or np.isfinite(upper[:, j]).any():
+        if name not in names.free:
+            # What is held may be anywhere.
+            known['bounds'][name] = None, None
+        elif np.isfinite(lower[:, j]).any() or np.isfinite(upper[:, j]).any():
             known['bounds'][name] = scale * (lower[:, j] - shift), scale * (upper[:, j] - shift)
         if name in priors:
             mean, stddev = priors[name]

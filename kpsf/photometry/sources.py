@@ -211,6 +211,9 @@ def _plain(values, column, image):
         values = values.value
     if hasattr(values, 'filled') and values.dtype.kind in 'iuf':
         values = values.astype(float).filled(np.nan)
+    if np.iscomplexobj(values) or np.ndim(values) != 1:
+        raise ValueError(f'{column} of the stars must be one real number for each, but it is '
+                         f'{values.dtype} of shape {np.shape(values)}: convert the column.')
     return as_float_array(values, f'{column} of the stars').copy()
 
 
@@ -226,6 +229,9 @@ def _group_ids(table, ids, x, y, grouper):
         is_number = groups.dtype.kind in 'iu' and np.all(groups > 0)
         return groups if is_number and len(np.unique(groups)) == len(groups) else (
             np.arange(1, len(groups) + 1))
+    if groups.shape != (len(x),):
+        raise ValueError(f'group_id must be one integer for each of {len(x)} stars, but its shape '
+                         f'is {groups.shape}: let the grouper return as many.')
     if groups.dtype.kind not in 'iu':
         raise TypeError(f'group_id must be integers, but they are {groups.dtype}: convert them.')
     if groups.size and groups.min() <= 0:
