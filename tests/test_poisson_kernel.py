@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from kpsf._kernels.poisson import continued_terms, deviance
+from kpsf._kernels.poisson import continued_terms, deviance, is_impossible
 
 FLOOR = 0.25
 COUNTS = [0.0, 1e-3, 0.2, 1.0, 30.0, 1e6, -0.5, -4.0]
@@ -103,3 +103,9 @@ def test_a_mean_that_is_not_a_number_stays_one():
     value, slope, *_ = half_deviance(3.0, np.nan)
     assert np.isnan(value).all()
     assert np.isnan(slope).all()
+
+
+def test_a_mean_below_zero_is_impossible_but_for_a_ripple():
+    counts = np.array([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])
+    mean = np.array([-1.0, -1e-6, 0.0, -1e-6, 0.0, 1e-9])
+    assert is_impossible(counts, mean).tolist() == [True, False, False, True, True, False]

@@ -3,10 +3,12 @@
 
 import numpy as np
 
-__all__ = ['continued_terms', 'deviance', 'log_ratio']
+__all__ = ['continued_terms', 'deviance', 'is_impossible', 'log_ratio']
 
 _TINY = 1e-290
 _ALMOST_MINUS_ONE = 2.0 ** -52 - 1
+# Electrons below zero that are no statement about a pixel.
+_RIPPLE = 1e-3
 
 
 def deviance(counts, mean):
@@ -38,6 +40,14 @@ def deviance(counts, mean):
             below = 2.0 * (mean - counts + counts * np.log(np.abs(counts) / mean))
         result = np.where(negative, below, result)
     return np.where(mean < 0.0, np.inf, result)
+
+
+def is_impossible(counts, mean):
+    """Say which pixels have no likelihood: less than nothing expected, or nothing under counts.
+
+    What rounding or a ripple of a spline leaves of nothing is no harm.
+    """
+    return (mean < -_RIPPLE) | ((mean <= 0.0) & (counts > 0))
 
 
 def continued_terms(counts, mean, floor):

@@ -4,6 +4,7 @@
 import numpy as np
 
 from .._kernels.groups import GroupLikelihood
+from .._kernels.poisson import is_impossible
 from .._kernels.shared import Series, solve_series
 from .._kernels.solver import Constraints
 from ..stamps.kernels import profile_of
@@ -211,7 +212,7 @@ class _Batch:
             _, mean = likelihood.mean(fits.params[:, part], np.arange(len(used)))
             if self._profile.lowest < 0 and not self._settings.fits_background:
                 # As of single stars: where counts below zero are expected there is no likelihood.
-                hopeless = (mean < 0) | (mean == 0) & (likelihood.counts > 0)
+                hopeless = is_impossible(likelihood.counts, mean)
                 possible[part] = ~(hopeless & used).any(axis=1)
             pixels = slice(lists.begin[part.start], lists.begin[part.stop])
             residual[pixels] = (likelihood.counts - mean)[used] / self._settings.gain

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from .._kernels.poisson import is_impossible
 from .._kernels.shared import Fits, solve_series
 from .._validation import require_choice, require_positive_integer
 from ..flags import FitFlag
@@ -159,7 +160,7 @@ def _are_possible(problem, fits, series):
     def look(part):
         likelihood = series.objective(part)
         _, mean = likelihood.mean(fits.params[:, part], np.arange(part.stop - part.start))
-        hopeless = (mean < 0) | (mean == 0) & (likelihood.counts > 0)
+        hopeless = is_impossible(likelihood.counts, mean)
         if likelihood.weights is not None:
             hopeless &= likelihood.weights > 0
         possible[part] = ~hopeless.any(axis=1)
