@@ -8,7 +8,7 @@ __all__ = ['continued_terms', 'deviance', 'is_impossible', 'log_ratio']
 _TINY = 1e-290
 _ALMOST_MINUS_ONE = 2.0 ** -52 - 1
 # Electrons below zero that are no statement about a pixel.
-_RIPPLE = 1e-3
+_RIPPLE = 1e-6
 
 
 def deviance(counts, mean):
