@@ -8,6 +8,7 @@ from .._kernels.shared import Fits, solve_series
 from .._validation import require_choice, require_positive_integer
 from ..flags import FitFlag
 from ..models import position_names, scale_name
+from .approach import approach
 from .arguments import pose_problem
 from .results import StampFits
 from .start import starting_params
@@ -138,6 +139,7 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     series = problem.series(n_threads, progress_bar)
     if len(problem.rows):
         start = starting_params(problem, series)
+        approach(problem, start)
         fits = solve_series(series, start, max_iter, covariance)
         fits.converged &= _are_possible(problem, fits, series)
     else:
