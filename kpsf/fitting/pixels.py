@@ -43,8 +43,9 @@ class Pixels:
         photutils joins the boxes around the stars of a group: what overlaps
         comes twice, but was measured once.
         """
-        _, first, copies = np.unique(np.array([np.ravel(array) for array in self.inputs]),
-                                     axis=1, return_index=True, return_inverse=True)
+        x, y = (np.ravel(array) for array in self.inputs)
+        # A pair as one number is sorted ten times faster than columns of an array.
+        _, first, copies = np.unique(x + 1j * y, return_index=True, return_inverse=True)
         used = np.zeros_like(self.used)
         used[np.flatnonzero(self.used)[first]] = True
         # In the order of the data again, as everything that is looked up for them.
@@ -52,9 +53,9 @@ class Pixels:
         place = np.empty_like(order)
         place[order] = np.arange(len(order))
         first = first[order]
-        once = replace(self, inputs=tuple(np.ravel(array)[first] for array in self.inputs),
+        once = replace(self, inputs=(x[first], y[first]),
                        values=self.values[first], weights=self.weights[first], used=used)
-        return once, place[np.ravel(copies)]
+        return once, place[copies]
 
 
 def select_pixels(x, y, z, weights, filter_non_finite):
