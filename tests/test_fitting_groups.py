@@ -19,6 +19,7 @@ from photutils.psf import (
 
 from kpsf import PoissonLikelihoodFitter, TabulatedPRF
 from kpsf.fitting.groups import SourceGroup
+from kpsf.fitting.mean import ModelMean
 
 SHAPE = (15, 17)
 Y, X = np.mgrid[:SHAPE[0], :SHAPE[1]]
@@ -297,3 +298,31 @@ def model_of_group(psf):
     keeper = Keeper(background='fit')
     PSFPhotometry(psf, (11, 11), fitter=keeper)(blend(), init_params=start())
     return keeper.model
+
+
+class OneByOne(CircularGaussianPRF):
+    """A PSF that takes the parameters of one star only."""
+
+    @staticmethod
+    def evaluate(x, y, flux, x_0, y_0, fwhm):
+        if np.size(flux) > 1:
+            raise ValueError('one star at a time')
+        return CircularGaussianPRF().evaluate(x, y, flux, x_0, y_0, fwhm)
+
+
+@pytest.mark.parametrize('zero', [False, True])
+def test_stars_are_evaluated_at_once_where_that_is_the_same(zero):
+    means = []
+    for psf in (CircularGaussianPRF(fwhm=2.0), OneByOne(fwhm=2.0)):
+        model, (x, y, data) = call(psf)
+        if zero:
+            model.flux_1 = 0.0
+        means.append(ModelMean(model, (x, y), data + BACKGROUND, 1.0, False,
+                               SourceGroup.of(model)))
+    stacked, single = means
+    assert stacked._is_stacked
+    assert not single._is_stacked
+    for _ in range(2):                              # with first steps, and with those of errors
+        together, apart = (mean.derivative(mean.start[:, np.newaxis]) for mean in means)
+        assert_allclose(together, apart, rtol=1e-9, atol=1e-9 * np.abs(apart).max())
+    assert_array_equal(stacked(stacked.start[:, np.newaxis]), single(single.start[:, np.newaxis]))

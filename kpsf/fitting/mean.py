@@ -93,9 +93,11 @@ class ModelMean:
         self._analytic = (derivatives is not None and not estimate_jacobian
                           and not (model.n_inputs == 2
                                    and len(self.free) <= _FEW * self._n_terms))
+        self._is_stacked = False
         with np.errstate(all='ignore'):
             first = self._evaluate(self.start)
             self._linear = self._find_linear()
+            self._is_stacked = self.n_alike > 1 and self._agrees_with_a_stack()
         if not np.isfinite(first).all():
             values = ', '.join(f'{name}={value}' for name, value
                                in zip(model.param_names, self.all_starts()))
@@ -141,9 +143,26 @@ class ModelMean:
         place = values.tobytes()
         if place != self._last[0]:
             parameters = self._expand(values)
-            images = [self._sample(parameters, star) for star in range(self._n_terms)]
+            if self._is_stacked:
+                images = self._stack(parameters)
+            else:
+                images = [self._sample(parameters, star) for star in range(self._n_terms)]
             self._last = place, images
         return self._last[1]
+
+    def _stack(self, parameters):
+        """Return all stars of a group at once, (n_stars, n)."""
+        columns = parameters.reshape(self._n_terms, -1, 1).transpose(1, 0, 2)
+        return self.group.psf.evaluate(*self._inputs, *columns)
+
+    def _agrees_with_a_stack(self):
+        """Say whether the PSF of a group takes the parameters of all stars at once."""
+        try:
+            stack = self._stack(self.all_starts())
+        except Exception:  # noqa: BLE001 - whatever foreign code raises, the answer is no
+            return False
+        images = np.array(self._images(self.start))
+        return np.shape(stack) == images.shape and np.allclose(stack, images, rtol=1e-12, atol=0.0)
 
     def _sample(self, parameters, star):
         """Return the model, or the star of a group, at the pixels, (n,)."""
@@ -214,27 +233,55 @@ class ModelMean:
 
     def _differences(self, values):
         """Return differences (q, n) and the steps (q,); remember the errors for the next."""
-        images = self._images(values)
-        jacobian, steps = np.empty((len(values), self._n_pixels)), np.empty(len(values))
-        for j, value in enumerate(values):
-            star = 0 if self.group is None else self.group.star_of(self.free[j])
-            if j in self._linear and value != 0:
-                np.multiply(images[star], self._gain / value, out=jacobian[j])
-                steps[j] = np.nan
-                continue
-            step = _FIRST_STEP * (abs(value) or 1.0)
-            if np.isfinite(self._errors[j]):
-                step = min(max(_STEP * self._errors[j], 1e-12 * abs(value)), 1e4 * step)
-            shifted = values.copy()
-            shifted[j] += step
-            if shifted[j] > self.upper[j]:
-                shifted[j] = max(value - step, self.lower[j])
-            steps[j] = shifted[j] - value
-            np.subtract(self._sample(self._expand(shifted), star), images[star], out=jacobian[j])
-            jacobian[j] *= self._gain / steps[j]
+        images, steps = self._images(values), self._steps(values)
+        jacobian = np.empty((len(values), self._n_pixels))
+        if self._is_stacked:
+            self._stacked_differences(values, images, steps, jacobian)
+        else:
+            for j, step in enumerate(steps):
+                star = 0 if self.group is None else self.group.star_of(self.free[j])
+                if np.isnan(step):
+                    np.multiply(images[star], self._gain / values[j], out=jacobian[j])
+                    continue
+                shifted = values.copy()
+                shifted[j] += step
+                np.subtract(self._sample(self._expand(shifted), star), images[star],
+                            out=jacobian[j])
+                jacobian[j] *= self._gain / step
         with np.errstate(divide='ignore'):
             self._errors = (jacobian * jacobian @ (1.0 / self._variance))**-0.5
         return jacobian, steps
+
+    def _steps(self, values):
+        """Return the steps of differences (q,), NaN for factors, which need none."""
+        size = np.abs(values)
+        first = _FIRST_STEP * np.where(size == 0, 1.0, size)
+        step = np.where(np.isfinite(self._errors), np.minimum(
+            np.maximum(_STEP * self._errors, 1e-12 * size), 1e4 * first), first)
+        shifted = values + step
+        shifted = np.where(shifted > self.upper, np.maximum(values - step, self.lower), shifted)
+        steps = shifted - values                    # as they were rounded
+        for j in self._linear:
+            if values[j] != 0:
+                steps[j] = np.nan
+        return steps
+
+    def _stacked_differences(self, values, images, steps, jacobian):
+        """Write the differences of a group, each parameter of all stars at once."""
+        q = len(values) // self._n_terms
+        for j in range(q):
+            step = steps[j::q]
+            if np.isnan(step).all():
+                np.multiply(images, self._gain / values[j::q, np.newaxis], out=jacobian[j::q])
+                continue
+            shifted = values.copy()
+            shifted[j::q] += np.nan_to_num(step)
+            difference = self._stack(self._expand(shifted)) - images
+            own = np.isnan(step)
+            with np.errstate(divide='ignore', invalid='ignore'):
+                jacobian[j::q] = np.where(
+                    own[:, np.newaxis], images / values[j::q, np.newaxis],
+                    difference / step[:, np.newaxis]) * self._gain
 
     def _around(self, values, j, step):
         """Return the values with number j lowered and raised by a step, inside its bounds."""
