@@ -326,3 +326,17 @@ def test_stars_are_evaluated_at_once_where_that_is_the_same(zero):
         together, apart = (mean.derivative(mean.start[:, np.newaxis]) for mean in means)
         assert_allclose(together, apart, rtol=1e-9, atol=1e-9 * np.abs(apart).max())
     assert_array_equal(stacked(stacked.start[:, np.newaxis]), single(single.start[:, np.newaxis]))
+
+
+class FirstWidth(CircularGaussianPRF):
+    """A model that takes the width of its first star for all of them."""
+
+    def evaluate(self, x, y, flux, x_0, y_0, fwhm):
+        """Return the model with one width."""
+        return super().evaluate(x, y, flux, x_0, y_0, np.ravel(fwhm)[0])
+
+
+def test_a_model_that_takes_one_width_for_all_is_evaluated_star_by_star():
+    model, (x, y, data) = call(FirstWidth(fwhm=2.0))
+    mean = ModelMean(model, (x, y), data + BACKGROUND, 1.0, False, SourceGroup.of(model))
+    assert not mean._is_stacked
