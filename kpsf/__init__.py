@@ -6,6 +6,9 @@
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
 - `PoissonPSFPhotometry`: the stars of an image at once, with photutils' interface.
 - `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
+- `locate_source`, `describe_normalization`, `suggest_fit_shape`, `advise_centroid`, `diagnose`:
+  guidance: starting values, what a flux means, how large a box, what to do with positions, and
+  what a fit is worth.
 - `CentroidPrior`: what is known of a star's position before the fit.
 - `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
 - `KeplerPRF`, `TessPRF`: the instrument's own PRF at a place on the detector, as a model.
@@ -38,18 +41,24 @@ _MODULE_OF = {
     'TabulatedPRF': 'models',
     'TargetPixels': 'tpf',
     'TessPRF': 'prf',
+    'advise_centroid': 'guidance',
     'cash': 'statistics',
     'conf': '_configuration',
     'cstat': 'statistics',
     'cstat_moments': 'statistics',
     'decode_flags': 'flags',
+    'describe_normalization': 'guidance',
+    'diagnose': 'guidance',
     'extract_light_curve': 'lightcurve',
     'fit_stamps': 'stamps',
     'goodness_of_fit': 'statistics',
+    'locate_source': 'guidance',
+    'normalize_psf': 'guidance',
     'read_tpf': 'tpf',
     'simulate_kepler_prf': 'simulate',
     'simulate_tess_prf': 'simulate',
     'simulate_tpf': 'simulate',
+    'suggest_fit_shape': 'guidance',
 }
 
 __all__ = sorted(_MODULE_OF)

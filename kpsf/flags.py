@@ -5,7 +5,7 @@ from enum import IntFlag
 
 import numpy as np
 
-__all__ = ['FLAG_MEANINGS', 'FitFlag', 'decode_flags']
+__all__ = ['DiagnosisFlag', 'FLAG_MEANINGS', 'FitFlag', 'decode_flags']
 
 
 class FitFlag(IntFlag):
@@ -23,6 +23,28 @@ class FitFlag(IntFlag):
     FLUX_NOT_POSITIVE = 32
     FAR_FROM_TARGET = 64
     LITTLE_FLUX_INSIDE = 128
+
+
+class DiagnosisFlag(IntFlag):
+    """Bits of what `kpsf.guidance.diagnose` finds wrong with a fit; 0 means nothing.
+
+    The bits add up; the sentences of a diagnosis explain each.
+    """
+
+    WRONG_MINIMUM = 1
+    NOT_AT_MAXIMUM = 2
+    NO_SOURCE = 4
+    FLUX_OUTSIDE = 8
+    NOT_TOTAL_FLUX = 16
+    PSF_TOO_NARROW = 32
+    PSF_TOO_WIDE = 64
+    BACKGROUND_SLOPE = 128
+    NEIGHBOUR = 256
+    SATURATED = 512
+    NOT_POISSON = 1024
+    FAR_FROM_START = 2048
+    MISFIT = 4096
+    SPIKES = 8192
 
 
 FLAG_MEANINGS = {

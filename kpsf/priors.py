@@ -3,7 +3,9 @@
 
 from dataclasses import dataclass
 
+import astropy.units as u
 import numpy as np
+from astropy.units import Quantity
 
 from ._validation import as_float_array, require_finite, require_proper_prior
 
@@ -72,16 +74,17 @@ class CentroidPrior:
 
     Parameters
     ----------
-    stddev : float or pair of float
-        Standard deviation along both axes, or along x and y, in pixels.
+    stddev : float or pair
+        Standard deviation along both axes, or along x and y, in pixels; each
+        of the pair a number, or an array of shape (n_stars,).
     x, y : float or array_like, shape (n_stars,), optional
         Position on which it is centred. None: on the starting values of each
         fit, such as a catalogue's positions.
 
     Attributes
     ----------
-    stddev : tuple of float
-        Standard deviations along x and y.
+    stddev : tuple
+        Standard deviations along x and y, float or ndarray each.
     x, y : ndarray or None
         The centre.
 
@@ -108,18 +111,135 @@ class CentroidPrior:
 
     def __init__(self, stddev, x=None, y=None):
         values = as_float_array(stddev, 'The stddev of a CentroidPrior')
-        if values.shape not in ((), (2,)):
+        if values.ndim > 2 or values.shape not in ((), (2,), (2, *values.shape[1:])):
             raise ValueError('The stddev of a CentroidPrior must be a number or a pair, but it '
                              f'has the shape {values.shape}: pass one for both axes or one each.')
         require_proper_prior(0.0, values, 'positions')
-        self.stddev = tuple(map(float, np.broadcast_to(values, 2)))
+        self.stddev = tuple(own.copy() if own.ndim else float(own) for own in (
+            values if values.ndim else np.broadcast_to(values, 2)))
         self.x, self.y = (_check_centre(value, name) for value, name in ((x, 'x'), (y, 'y')))
 
     def __repr__(self):
         """Show the options; without a centre where it is the starting values."""
         centre = ''.join(f', {name}={value.tolist()}' for name, value
                          in (('x', self.x), ('y', self.y)) if value is not None)
-        return f'{type(self).__name__}(stddev={self.stddev}{centre})'
+        stddev = tuple(np.asarray(value).tolist() for value in self.stddev)
+        return f'{type(self).__name__}(stddev={stddev}{centre})'
+
+    @classmethod
+    def from_sky(cls, coord, error, wcs):
+        """Make the prior from the positions of a catalogue.
+
+        Parameters
+        ----------
+        coord : `~astropy.coordinates.SkyCoord`
+            One star, or many.
+        error : `~astropy.units.Quantity` or pair of Quantity
+            Standard deviation, an angle: along both axes, or along right
+            ascension (on the sky, with the cosine of the declination) and
+            declination. One for all stars or one each. It holds what the
+            transformation to pixels is wrong by, as well as the catalogue.
+        wcs : `~astropy.wcs.WCS`
+            Of the image. Its pixels need not be square.
+
+        Returns
+        -------
+        CentroidPrior
+            Centred on the stars in pixels, with their errors in pixels along
+            x and y.
+
+        Raises
+        ------
+        TypeError
+            If the error is no angle.
+        ValueError
+            If the WCS is not celestial, a star is not in the part of the sky
+            that it maps, or an error is not positive.
+
+        Examples
+        --------
+        >>> import astropy.units as u
+        >>> from astropy.coordinates import SkyCoord
+        >>> from astropy.wcs import WCS
+        >>> from kpsf import CentroidPrior
+        >>> wcs = WCS(naxis=2)
+        >>> wcs.wcs.ctype, wcs.wcs.cdelt = ['RA---TAN', 'DEC--TAN'], [-4 / 3600, 2 / 3600]
+        >>> wcs.wcs.crval, wcs.wcs.crpix = [120.0, 10.0], [51.0, 51.0]
+        >>> CentroidPrior.from_sky(SkyCoord(120.0, 10.0, unit='deg'), 0.4 * u.arcsec, wcs)
+        CentroidPrior(stddev=(0.1, 0.2), x=50.0, y=50.0)
+        """
+        x, y, stddev = _sky_to_pixels(coord, error, wcs)
+        return cls(stddev, x=x, y=y)
+
+    @classmethod
+    def from_tpf(cls, tpf, stddev=0.1):
+        """Make the prior from the header and the motion in a target pixel file.
+
+        Parameters
+        ----------
+        tpf : TargetPixels
+            What `read_tpf` returned.
+        stddev : float or pair of float, optional
+            How well the file knows the position, in pixels. Of the stars of
+            Kepler that kpsf was tried on, the file has isolated ones within 0.1
+            pixels, but blended ones up to 0.5 off.
+
+        Returns
+        -------
+        CentroidPrior
+            One position per cadence, in pixels of the stamp: that of the
+            target in the header, moved by ``POS_CORR`` where there is one.
+
+        Raises
+        ------
+        ValueError
+            If the file does not tell where the target is.
+        """
+        if tpf.meta.get('target_position_from') == 'centre of the stamp':
+            raise ValueError(f'A header with the position of the target is needed, but that of '
+                             f'{tpf.target} has none: pass CentroidPrior(stddev, x, y).')
+        x, y = (np.asarray(place, dtype=float) for place in tpf.expected_positions())
+        return cls(stddev, x=x, y=y)
+
+    @classmethod
+    def from_light_curve(cls, light_curve, stddev=None):
+        """Make the prior from the positions in other cadences.
+
+        Parameters
+        ----------
+        light_curve : LightCurve
+            Of the same star in the same pixels.
+        stddev : float or pair of float, optional
+            Standard deviation in pixels. By default the robust scatter of the
+            fitted positions along each axis.
+
+        Returns
+        -------
+        CentroidPrior
+            Centred on the median position of the cadences without a flag.
+
+        Raises
+        ------
+        ValueError
+            If fewer than three cadences have a position and no flag.
+
+        Notes
+        -----
+        Of the cadences that it was made from it is no independent knowledge:
+        use it for others, or for fainter stars.
+        """
+        places = np.array([getattr(light_curve[name], 'value', light_curve[name])
+                           for name in 'xy'], dtype=float)
+        good = np.isfinite(places).all(axis=0) & (np.asarray(light_curve['flags']) == 0)
+        if good.sum() < 3:
+            raise ValueError('Positions of at least 3 cadences without flags are needed, but '
+                             f'there are {good.sum()}: pass CentroidPrior(stddev, x, y).')
+        x, y = np.median(places[:, good], axis=1)
+        if stddev is None:
+            away = np.abs(places[:, good] - [[x], [y]])
+            # Positions that were held do not scatter, and are not known without error.
+            stddev = np.maximum(1.4826 * np.median(away, axis=1), 1e-3)
+        return cls(stddev, x=x, y=y)
 
     @staticmethod
     def names_of(model):
@@ -163,7 +283,8 @@ class CentroidPrior:
         -------
         dict
             ``{name: (mean, stddev)}`` for the parameters of x and y, the means
-            of shape (n_stars,), as `~kpsf.fit_stamps` takes it.
+            of shape (n_stars,), the standard deviations numbers or of that
+            shape, as `~kpsf.fit_stamps` takes it.
 
         Raises
         ------
@@ -172,7 +293,7 @@ class CentroidPrior:
         """
         names = self.names_of(model)
         starts = (np.atleast_1d(np.asarray(value, dtype=float)) for value in (x, y))
-        return {name: (_centre(own, start), stddev) for name, own, start, stddev
+        return {name: (_centre(own, start), _width(stddev, start)) for name, own, start, stddev
                 in zip(names, (self.x, self.y), starts, self.stddev, strict=True)}
 
 
@@ -197,3 +318,47 @@ def _centre(own, start):
                          f'has {own.size} for {start.size}: pass as many, or none to centre it on '
                          'the starting values.')
     return own.reshape(start.shape)
+
+
+def _width(own, start):
+    """Return the standard deviation of each star's prior, () or of the shape of ``start``."""
+    if np.ndim(own) == 0:
+        return own
+    if own.size != start.size:
+        raise ValueError(f'The stddev of a CentroidPrior must be a number or one per star, but '
+                         f'there are {own.size} for {start.size}: pass as many.')
+    return own.reshape(start.shape)
+
+
+def _sky_to_pixels(coord, error, wcs):
+    """Return x, y and the standard deviations along them, (2,) or (2, n), of places in the sky."""
+    if not wcs.has_celestial:
+        raise ValueError('A celestial WCS is needed, but this one has the axes '
+                         f'{", ".join(wcs.axis_type_names) or "none"}: pass that of the image.')
+    celestial = wcs.celestial
+    x, y = (np.asarray(place, dtype=float) for place in celestial.world_to_pixel(coord))
+    if not np.all(np.isfinite(x) & np.isfinite(y)):
+        raise ValueError(f'Every star must be in the part of the sky that the WCS maps, but '
+                         f'{np.size(x) - np.count_nonzero(np.isfinite(x + y))} of {np.size(x)} '
+                         'are not: leave them out.')
+    pair = error if isinstance(error, (tuple, list)) else (error, error)
+    if len(pair) != 2 or not all(isinstance(each, Quantity) and each.unit.is_equivalent(u.deg)
+                                 for each in pair):
+        raise TypeError(f'The error of a position must be an angle or a pair of angles, but it is '
+                        f'{error!r}: pass for example 0.1 * u.arcsec.')
+    errors = np.array(np.broadcast_arrays(*(each.to_value(u.deg) for each in pair), x)[:2])
+    variances = [_pixel_variances(celestial, *place, *own) for *place, own in zip(
+        np.ravel(x), np.ravel(y), errors.reshape(2, -1).T)]
+    stddev = np.sqrt(np.array(variances).T).reshape(2, *x.shape)
+    return x, y, stddev
+
+
+def _pixel_variances(wcs, x, y, along_ra, along_dec):
+    """Return the variances along x and y of errors along the axes of the sky, in degrees."""
+    # Differences, as a distorted WCS has no other derivative.
+    here = wcs.pixel_to_world(x, y)
+    step = 1e-3 if min(along_ra, along_dec) > 0 else 0.0
+    away = np.array([wcs.world_to_pixel(here.spherical_offsets_by(*offset)) for offset in (
+        (step * u.arcsec, 0 * u.arcsec), (0 * u.arcsec, step * u.arcsec))], dtype=float)
+    slopes = (away - [x, y]).T / (step / 3600.0) if step else np.full((2, 2), np.nan)
+    return slopes**2 @ np.array([along_ra, along_dec])**2

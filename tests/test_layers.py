@@ -34,6 +34,7 @@ LAYERS = [
     'flags',
     'statistics',
     'models',
+    'normalization',
     'priors',
     'noise',
     'fitting',

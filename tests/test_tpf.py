@@ -14,7 +14,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from kpsf import TargetPixels, read_tpf, simulate_tpf
-from kpsf.tpf import QUALITY_MASKS
+from kpsf.tpf.read import QUALITY_MASKS
 
 SHAPE = (5, 6)
 N_CADENCES = 12

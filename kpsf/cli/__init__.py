@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""The command `kpsf`: light curves of target pixel files, stars of images, PRF files, a demo."""
+"""The command `kpsf`: light curves, stars of images, guidance, PRF files, a demo."""
 
 import argparse
 import os
 import sys
 
 from .. import __version__
-from . import demo, fetch, lightcurve, photometry
+from . import advise, demo, fetch, lightcurve, photometry
 from .terminal import report
 
 __all__ = ['main']
@@ -59,6 +59,7 @@ def _parser():
     commands = parser.add_subparsers(dest='command', required=True, metavar='COMMAND')
     lightcurve.add(commands)
     photometry.add(commands)
+    advise.add(commands)
     fetch.add(commands)
     demo.add(commands)
     return parser

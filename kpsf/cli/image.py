@@ -14,7 +14,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from .._files import DAMAGE, damaged, open_fits
 from .checks import as_path
 
-__all__ = ['ImageFile', 'as_extension', 'as_place', 'read_image_file']
+__all__ = ['ImageFile', 'as_extension', 'as_place', 'holds_cadences', 'read_image_file']
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _choose(hdulist, path, extension, wanted, n_axes):
     """Return the extension that is asked for, or the first image."""
     needed = f'{wanted} with {" or ".join(map(str, n_axes))} axes is needed, but'
     if extension is None:
-        if any(_holds_cadences(hdu) for hdu in hdulist):
+        if any(holds_cadences(hdu) for hdu in hdulist):
             # Its one image is the aperture, which says nothing of the star.
             raise ValueError(f'{needed} {path} is a target pixel file: use kpsf lightcurve, or '
                              'choose an extension.')
@@ -108,7 +108,7 @@ def _is_image(hdu, n_axes):
     return hdu.is_image and len(hdu.shape) in n_axes
 
 
-def _holds_cadences(hdu):
+def holds_cadences(hdu):
     """Say whether an extension is the table of a target pixel file."""
     return not hdu.is_image and {'FLUX', 'QUALITY'} <= set(hdu.columns.names)
 

@@ -11,7 +11,8 @@ from .._configuration import conf
 from ..lightcurve import extract_light_curve, point_to_point_scatter
 from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
 from ..prf.download import asking_once
-from ..tpf import QUALITY_MASKS, read_tpf
+from ..tpf import read_tpf
+from ..tpf.read import QUALITY_MASKS
 from .checks import (
     as_path,
     positive,

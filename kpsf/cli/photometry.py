@@ -38,6 +38,8 @@ __all__ = ['add']
 
 # In units of the FWHM.
 BOX = 5.0
+# Standard deviations of a star that is found.
+THRESHOLD = 5.0
 
 
 def add(commands):
@@ -89,14 +91,15 @@ def _add_psf(parser):
 def _add_stars(parser):
     """Add the options that say which stars are fitted and how."""
     group = parser.add_argument_group('stars')
-    where = group.add_mutually_exclusive_group(required=True)
+    where = group.add_mutually_exclusive_group()
     where.add_argument('--init', type=as_path, metavar='TABLE',
                        help='table of stars (ECSV, FITS, CSV, ...) with the columns x and y, or '
                        'the names of photutils, or ra and dec in degrees (ICRS); id, group_id, '
                        'flux_init and local_bkg are used if they are there')
     where.add_argument('--threshold', type=positive_number, metavar='N',
-                       help='find the stars that are N standard deviations above the local '
-                       'background, where the light under the PSF counts')
+                       help='without --init, find the stars that are N standard deviations above '
+                       'the local background, where the light under the PSF counts (default: '
+                       f'{THRESHOLD:g})')
     group.add_argument('--box', type=odd, metavar='N',
                        help='height and width in pixels of what is fitted around each star '
                        f'(default: {BOX:g} FWHM)')
@@ -188,7 +191,7 @@ def _measure(options, output):
     mask, subtracted = _read_mask(options, image), _read_subtracted(options, image)
     psf = make_psf(options)
     fwhm = fwhm_of(psf)
-    stars = _find_or_read(options, image, mask, subtracted, fwhm, electrons)
+    stars = _find_or_read(options, image, mask, subtracted, psf, electrons)
     groups = _group(options, stars, fwhm)
     photometry = _prepare(options, psf, fwhm, electrons, subtracted)
     print(f'{options.image}: {len(stars)} stars to fit; {electrons.origin}; '
@@ -205,12 +208,12 @@ def _measure(options, output):
     return f'{options.image}: {_summary(results)} -> {output}'
 
 
-def _find_or_read(options, image, mask, subtracted, fwhm, electrons):
+def _find_or_read(options, image, mask, subtracted, psf, electrons):
     """Return the table of stars."""
     if options.init is not None:
         return read_stars(options.init, image.wcs, unit_of(image.header))
-    known = 0.0 if subtracted is None else subtracted
-    return find_stars(image.data, mask, known, fwhm, options.threshold, electrons)
+    options.threshold = options.threshold or THRESHOLD
+    return find_stars(image.data, mask, subtracted, psf, options.threshold, electrons)
 
 
 def _read_mask(options, image):

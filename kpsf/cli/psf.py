@@ -10,7 +10,7 @@ from astropy.nddata import NDData
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._files import header_value
-from ..models import position_names
+from ..models.unit import UnitPSF
 from .checks import positive_number
 from .image import as_place, read_image_file
 
@@ -18,12 +18,8 @@ __all__ = ['OVERSAMPLING_KEYWORDS', 'as_psf', 'fwhm_of', 'make_psf']
 
 OVERSAMPLING_KEYWORDS = ('OVERSAMP', 'OVERSAMPLING', 'DET_SAMP')
 WANTED = 'A PSF image'
-# Further from 1 than this, a sum is no matter of rounding or faint wings.
-SUM_TOLERANCE = 0.01
 # Pixels by which the light of a PSF may be off the middle of its image without a warning.
 CENTRE_TOLERANCE = 0.1
-# Steps per pixel, and pixels on either side, in which a width is measured.
-FINENESS, REACH = 10, 25
 
 
 def as_psf(text):
@@ -70,28 +66,8 @@ def make_psf(options):
 
 
 def fwhm_of(psf):
-    """Return the full width at half maximum of a PSF in pixels.
-
-    That of the circle whose area is the one in which the PSF exceeds half
-    of its maximum.
-    """
-    if 'fwhm' in psf.param_names:
-        return float(psf.fwhm.value)
-    centre = dict.fromkeys(position_names(psf), 0.0)
-    if hasattr(psf, 'grid_xypos'):
-        middle = np.mean(np.array(psf.grid_xypos), axis=0)
-        centre = dict(zip(centre, psf.grid_xypos[_nearest(psf.grid_xypos, middle)]))
-    steps = np.arange(-REACH * FINENESS, REACH * FINENESS + 1) / FINENESS
-    x, y = (steps + place for place in centre.values())
-    params = [centre.get(name, 1.0) for name in psf.param_names]
-    values = psf.evaluate(*np.meshgrid(x, y), *params)
-    area = np.count_nonzero(values > 0.5 * values.max()) / FINENESS**2
-    return float(np.sqrt(4.0 * area / np.pi))
-
-
-def _nearest(places, middle):
-    """Return the index of the place that is nearest to the middle."""
-    return int(np.argmin(np.sum((np.array(places) - middle)**2, axis=1)))
+    """Return the full width at half maximum of a PSF in pixels."""
+    return float(psf.fwhm.value) if 'fwhm' in psf.param_names else UnitPSF(psf).fwhm
 
 
 def _image_psf(path, image, options):
@@ -99,8 +75,9 @@ def _image_psf(path, image, options):
     from photutils.psf import ImagePSF
     oversampling = options.oversampling or _find_oversampling(path, image.header)
     data = _scaled(path, image.data[np.newaxis], oversampling, options)[0]
-    _warn_of_centre(path, data, oversampling)
-    return ImagePSF(data, oversampling=oversampling)
+    psf = ImagePSF(data, oversampling=oversampling)
+    _warn_of_centre(path, psf)
+    return psf
 
 
 def _gridded_psf(path, image, options):
@@ -165,29 +142,18 @@ def _find_oversampling(path, header):
 
 
 def _scaled(path, images, oversampling, options):
-    """Return images (n, ny, nx) of flux 1 if that is asked for; warn if it is not and needed."""
+    """Return images (n, ny, nx), of flux 1 if that is asked for."""
     shares = images.sum(axis=(1, 2)) / oversampling**2
     if not np.all(shares > 0):
         raise ValueError(f'{WANTED} must have a positive sum, but in {path} it is '
                          f'{shares.min() * oversampling**2:.6g}: pass another.')
-    if options.normalize:
-        return images / shares[:, np.newaxis, np.newaxis]
-    if np.any(abs(shares - 1.0) > SUM_TOLERANCE):
-        low, high = (f'{share:.4g}' for share in (shares.min(), shares.max()))
-        share = low if low == high else f'{low} to {high}'
-        warnings.warn(f'The sum of a PSF image is expected to be oversampling**2 = '
-                      f'{oversampling**2}, but that of {path} is {share} times as much: {share} x '
-                      'flux_fit is the light within the image. Pass --normalize to make them '
-                      'equal.', AstropyUserWarning)
-    return images
+    # Without being asked, what a flux means is told, and not changed.
+    return images / shares[:, np.newaxis, np.newaxis] if options.normalize else images
 
 
-def _warn_of_centre(path, data, oversampling):
+def _warn_of_centre(path, psf):
     """Warn if the light of a PSF image is not in its middle."""
-    core = np.where(data > 0.5 * data.max(), data, 0.0)
-    y, x = np.indices(data.shape)
-    offset = [(np.sum(core * axis) / core.sum() - (size - 1) / 2) / oversampling
-              for axis, size in ((x, data.shape[1]), (y, data.shape[0]))]
+    offset = UnitPSF(psf).centroid
     if max(map(abs, offset)) > CENTRE_TOLERANCE:
         warnings.warn(f'The middle of a PSF image is where the star is, but the core of {path} '
                       f'is ({offset[0]:+.2f}, {offset[1]:+.2f}) pixels away: x_fit and y_fit '

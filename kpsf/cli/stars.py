@@ -6,14 +6,14 @@ import warnings
 import numpy as np
 from astropy.coordinates import SkyCoord
 from astropy.io.registry import IORegistryError
-from astropy.stats import SigmaClip
 from astropy.table import Table
 from astropy.units import UnitConversionError
 from astropy.utils.exceptions import AstropyUserWarning
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
-from scipy.stats import norm, poisson
+
+from ..guidance import locate_source
 
 __all__ = ['LARGE_GROUP', 'SEPARATIONS', 'find_stars', 'group_stars', 'read_stars']
 
@@ -26,13 +26,6 @@ OTHERS = ('id', 'group_id', 'local_bkg', 'flux_init')
 SEPARATIONS = (4.0, 3.0, 2.0, 1.5)
 # Stars in a group that is still fast.
 LARGE_GROUP = 25
-# In units of the FWHM: the boxes in which background and noise are measured.
-BOX_SIZE = 10.0
-# Less would clip single photons.
-CLIP_SIGMA = 5.0
-# photutils' upper limit of 1 loses stars whose brightest pixel owes itself to the noise. A single
-# bright pixel is at 2 to 4, unless the PSF is hardly wider than that.
-SHARPNESS = (0.2, 1.5)
 
 
 def read_stars(path, wcs, unit):
@@ -74,22 +67,16 @@ def read_stars(path, wcs, unit):
     return stars
 
 
-def find_stars(data, mask, subtracted, fwhm, threshold, electrons):
-    """Find stars above the local background.
-
-    The image is divided by its noise first: by robust statistics or from the
-    expected electrons, whichever is larger, and more where these are so few
-    that their noise is skewed. Below one electron under the PSF the noise is
-    that of one, so that single photons are no stars.
+def find_stars(data, mask, subtracted, psf, threshold, electrons):
+    """Find stars above the local background, see `~kpsf.guidance.locate_source`.
 
     Parameters
     ----------
     data : ndarray, shape (ny, nx)
     mask : ndarray of bool, shape (ny, nx)
-    subtracted : float or ndarray, shape (ny, nx)
-        Background that is no longer in the data.
-    fwhm : float
-        Of the PSF, in pixels.
+    subtracted : float, ndarray of shape (ny, nx), or None
+        Background that is no longer in the data; None if it is.
+    psf : `~astropy.modeling.Model`
     threshold : float
         In standard deviations of the noise.
     electrons : Electrons
@@ -104,18 +91,14 @@ def find_stars(data, mask, subtracted, fwhm, threshold, electrons):
     ValueError
         If there are none.
     """
-    from photutils.detection import DAOStarFinder
-    from photutils.utils.exceptions import NoDetectionsWarning
-    finder = DAOStarFinder(threshold=threshold, fwhm=fwhm, sharpness_range=SHARPNESS)
-    image = _significance(data, mask, subtracted, fwhm, threshold, electrons)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', NoDetectionsWarning)
-        found = finder(image, mask=mask)
-    if found is None or not len(found):
+    known = None if subtracted is None else electrons.gain * np.where(mask, 0.0, subtracted)
+    counts = electrons.gain * np.where(mask, 0.0, data) + (0.0 if known is None else known)
+    found = locate_source(counts, psf, background=known, mask=mask, n=None, threshold=threshold,
+                          read_variance=electrons.read_noise**2)
+    if not len(found):
         raise ValueError(f'No star is {threshold:g} standard deviations above the background: '
                          'lower --threshold, or check the FWHM of --psf.')
-    ending = '_centroid' if 'x_centroid' in found.colnames else 'centroid'
-    return Table({axis: np.asarray(found[f'{axis}{ending}']) for axis in 'xy'})
+    return Table(found['x', 'y'])
 
 
 def group_stars(stars, fwhm, separation=None):
@@ -220,37 +203,3 @@ def _in_unit(column, unit, path):
     column = column * factor
     column.unit = None
     return column
-
-
-def _significance(data, mask, subtracted, fwhm, threshold, electrons):
-    """Return the image above its background in units of its noise, 0 where masked.
-
-    Poisson noise has a longer tail than a Gaussian: where there are few
-    electrons, the unit is larger, so that noise alone reaches the threshold
-    as rarely as a Gaussian would.
-    """
-    background, rms = _local_background(data, mask, fwhm)
-    # 4 pi sigma**2 pixels share the light of a Gaussian.
-    area = np.pi * fwhm**2 / np.log(4.0)
-    expected = np.maximum(electrons.gain * (background + subtracted), 0.0)
-    below = np.maximum(area * (expected + electrons.read_noise**2), 1.0)
-    excess = poisson.isf(norm.sf(threshold), below) + 1.0 - below
-    stretch = np.maximum(excess / (threshold * np.sqrt(below)), 1.0)
-    noise = np.maximum(rms, np.sqrt(below / area) / electrons.gain) * stretch
-    return np.where(mask, 0.0, (data - background) / noise)
-
-
-def _local_background(data, mask, fwhm):
-    """Return background and standard deviation around each pixel, without its stars.
-
-    The mean of what is not clipped serves where most pixels have no count,
-    and the median would be 0.
-    """
-    from photutils.background import Background2D, MeanBackground, StdBackgroundRMS
-    box = [min(size, max(round(BOX_SIZE * fwhm), 8)) for size in data.shape]
-    clip = SigmaClip(sigma=CLIP_SIGMA, cenfunc='mean', maxiters=10)
-    background = Background2D(
-        np.where(mask, 0.0, data), box, mask=mask if mask.any() else None, filter_size=3,
-        exclude_percentile=90.0, sigma_clip=clip, bkg_estimator=MeanBackground(sigma_clip=clip),
-        bkg_rms_estimator=StdBackgroundRMS(sigma_clip=clip))
-    return background.background, background.background_rms

@@ -126,5 +126,6 @@ def _of_positions(prior, model, mean, group):
     start = dict(zip(model.param_names, mean.all_starts()))
     x, y = prior.names_of(psf)
     centres = prior.as_priors(psf, *([start[each] for each in names[name]] for name in (x, y)))
-    return {each: GaussianPrior(value, stddev) for name, (values, stddev) in centres.items()
-            for each, value in zip(names[name], values, strict=True)}
+    return {each: GaussianPrior(value, width) for name, (values, stddev) in centres.items()
+            for each, value, width in zip(names[name], *np.broadcast_arrays(values, stddev),
+                                          strict=True)}

@@ -174,6 +174,7 @@ class PoissonLikelihoodFitter(Fitter):
         self.calc_uncertainties = bool(calc_uncertainties)
         self.fit_info = None
         self.history = []
+        self._kinds_seen = set()
 
     def __repr__(self):
         """Show the options; an array by its shape."""
@@ -244,6 +245,7 @@ class PoissonLikelihoodFitter(Fitter):
         """
         model = _validate_model(model, self.supported_constraints, copy=not inplace)
         check_model(model, z is not None)
+        self._warn_once_of_flux(model)
         if weights is None and isinstance(self.background, str) and self.background == 'error':
             raise ValueError("background='error' needs weights, one over the standard deviation "
                              'of the background, but there are none: pass error= in photutils.')
@@ -262,6 +264,14 @@ class PoissonLikelihoodFitter(Fitter):
         finally:
             object.__setattr__(model, 'sync_constraints', True)
         return model
+
+    def _warn_once_of_flux(self, model):
+        """Warn if the flux of the first model of a class is not the total flux."""
+        if type(model) not in self._kinds_seen:
+            # Not at the top: astropy loads the fitter before it has the base classes of models.
+            from ..normalization import warn_unless_total_flux
+            self._kinds_seen.add(type(model))
+            warn_unless_total_flux(model)
 
     def _fit(self, model, pixels, maxiter, estimate_jacobian):
         """Fit in place and return the new fit_info."""

@@ -13,20 +13,16 @@ from .._validation import DEEPEST_SIGMA, below_read_noise, require_finite
 from ..flags import FitFlag
 from ..prf import KeplerPRF, TessPRF
 from ..stamps import fit_stamps
-from ..tpf import MAX_POSITION_CORRECTION, META_KEYWORDS, TargetPixels, read_tpf
+from ..tpf import TargetPixels, read_tpf
+from ..tpf.read import META_KEYWORDS
 from .plan import plan_fit
 from .series import LightCurve
+from .start import FAR_FROM_TARGET, UNUSABLE, median_start
 
 __all__ = ['extract_light_curve']
 
-# Headers know the position better than this; a fit further off sits on another star.
-FAR_FROM_TARGET = 1.5
 # A total flux of which less is seen is the shape's invention.
 LEAST_FRACTION = 0.5
-UNUSABLE = (FitFlag.NOT_CONVERGED | FitFlag.TOO_FEW_PIXELS | FitFlag.NO_COVARIANCE
-            | FitFlag.CENTROID_OUTSIDE | FitFlag.FLUX_NOT_POSITIVE | FitFlag.LITTLE_FLUX_INSIDE)
-# More cadences than this do not make a median image better.
-MAX_MEDIAN_CADENCES = 500
 
 FLUX_UNIT = u.electron / u.s
 
@@ -66,8 +62,10 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         (n_cadences,), (ny, nx) or (n_cadences, ny, nx).
         Default: ``'known'`` if the file has a background and the shape is
         not free, else ``'fit'``.
-    position : {'free', 'shared'} or tuple of float or ndarray, optional
-        One position per cadence (the default), one for the series, or known
+    position : {'free', 'shared'}, CentroidPrior or tuple of float or ndarray, optional
+        One position per cadence (the default), the same with a prior
+        (`CentroidPrior.from_tpf`; without x and y it is centred on the star
+        in the median image), one for the series, or known
         positions ``(x, y)`` in stamp pixels, numbers or one per cadence,
         such as the columns ``x``, ``y`` of another light curve.
     covariance : {'sandwich', 'fisher', 'observed'}, optional
@@ -104,7 +102,10 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     Notes
     -----
     Every cadence starts at the fit of the median image, so that all end in
-    the same minimum where there is more than one.
+    the same minimum where there is more than one. That fit has two starts,
+    the moments of the image and the source that `locate_source` finds next to
+    the target; the one that ends at the target, or at the better likelihood,
+    is taken.
 
     Pixels that are NaN in a cadence are left out there, and so are those
     further below zero than 8 sigma of the read noise, which no Poisson
@@ -138,10 +139,11 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     known = _known_where_used(plan, used)
     _require_enough_pixels(tpf, plan, used)
 
-    init = _median_start(plan, electrons, used, known, tpf.read_variance)
+    init = median_start(tpf, plan, electrons, used, known)
     fits = fit_stamps(electrons, plan.model, read_variance=tpf.read_variance, mask=~used,
                       init={**init, **plan.position}, fixed=plan.fixed, shared=plan.shared,
                       covariance=covariance, n_threads=n_threads, progress_bar=progress_bar,
+                      **plan.priors(init, tpf.n_cadences),
                       **plan.background_arguments(known, used))
     meta = {**_identity(tpf), **plan.labels, 'covariance': covariance,
             'kpsf_version': __version__, **_common_shape(plan, fits), **_offset(tpf, plan, fits)}
@@ -185,32 +187,6 @@ def _require_enough_pixels(tpf, plan, used):
                f'no cadence of {tpf.target} has more than {n_pixels} of {used[0].size}: pass '
                'other pixels, or hold shape or position.')
         raise ValueError(msg)
-
-
-def _median_start(plan, electrons, used, known, read_variance):
-    """Return position and shape of the median image as starting values by name."""
-    some = slice(None, None, max(1, len(used) // MAX_MEDIAN_CADENCES))
-    electrons, used = electrons[some], used[some]
-    ever = used.any(axis=0)
-
-    def median(values):
-        image = np.full(ever.shape, np.nan)
-        image[ever] = np.nanmedian(np.where(used, values, np.nan)[:, ever], axis=0)
-        return image[np.newaxis]
-
-    if known.ndim:
-        known = np.where(ever, median(known[some]), 0.0)
-    init = {name: np.median(values) for name, values in plan.position.items()}
-    if ever.sum() < len(plan.free_names):
-        return {}
-    # With nothing shared: a single stamp reaches its minimum more surely that way.
-    fit = fit_stamps(median(electrons), plan.model, read_variance=read_variance, init=init,
-                     fixed=plan.fixed, n_threads=1,
-                     **plan.background_arguments(known, ever[np.newaxis]))
-    if fit.flags[0] & UNUSABLE:
-        return {}
-    return {name: fit.params[0, fit.param_names.index(name)]
-            for name in (plan.x, plan.y, *plan.shape_names) if name in plan.free_names}
 
 
 def _source_columns(tpf, plan, fits, used, known):
@@ -300,12 +276,8 @@ def _distance_from_target(tpf, plan, x, y):
     """Return how many pixels fitted positions (n,) are from the target's; 0 where unknown."""
     if plan.position or tpf.meta.get('target_position_from') == 'centre of the stamp':
         return np.zeros(len(x))
-    # The header's position is that of the catalogue, the motion is relative to it.
-    offset = np.array(tpf.meta.get('pos_corr_median') or (0.0, 0.0))
-    offset = np.where(np.abs(offset) <= MAX_POSITION_CORRECTION, offset, 0.0)
-    motion = offset + np.nan_to_num(tpf.pos_corr)
-    return np.hypot(x - tpf.target_position[0] - motion[:, 0],
-                    y - tpf.target_position[1] - motion[:, 1])
+    expected = tpf.expected_positions()
+    return np.hypot(x - expected[0], y - expected[1])
 
 
 def _remedy(tpf, plan):

@@ -11,7 +11,7 @@ from astropy.table import QTable, Table
 from astropy.time import Time
 
 from .._files import DAMAGE, damaged, header_value, open_fits, write_whole
-from ..tpf import IDENTITY_KEYS, META_KEYWORDS, REFERENCE_DATES
+from ..tpf.read import IDENTITY_KEYS, META_KEYWORDS, REFERENCE_DATES
 
 __all__ = ['LIGHT_CURVE_SUFFIXES', 'read_light_curve', 'write_light_curve']
 

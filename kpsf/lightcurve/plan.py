@@ -12,8 +12,10 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import as_float_array, require_choice, require_finite, require_not_negative
 from ..models import EllipticalGaussianPSF, TabulatedPRF, position_names, total_flux_name
+from ..normalization import warn_unless_total_flux
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
 from ..prf.calibration import detector_name
+from ..priors import CentroidPrior
 
 __all__ = ['FitPlan', 'plan_fit']
 
@@ -39,6 +41,8 @@ class FitPlan:
         Parameters that are held, and that have one value for the series.
     position : dict
         Values of held positions by name, () or (n,).
+    centroid_prior : CentroidPrior or None
+        On the positions of all cadences.
     known : float or ndarray, broadcastable to (n, ny, nx)
         Known background in electrons per pixel.
     fits_background : bool
@@ -55,6 +59,7 @@ class FitPlan:
     fixed: tuple
     shared: tuple
     position: dict
+    centroid_prior: CentroidPrior | None
     known: np.ndarray
     fits_background: bool
     labels: dict
@@ -76,6 +81,29 @@ class FitPlan:
         """Return whether the PSF is an image, whose shape is known."""
         return isinstance(self.model, TabulatedPRF)
 
+    def priors(self, start, n_cadences):
+        """Return the arguments of `fit_stamps` about what is known of positions.
+
+        Parameters
+        ----------
+        start : dict
+            Starting values of the series by name.
+        n_cadences : int
+        """
+        if self.centroid_prior is None:
+            return {}
+        own = self.centroid_prior
+        x, y = (start.get(name, np.nan) if centre is None else centre
+                for name, centre in ((self.x, own.x), (self.y, own.y)))
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            raise ValueError('A CentroidPrior without x and y is centred on the star in the '
+                             'median image, but there it cannot be fitted: pass x and y.')
+        # One centre stands for all cadences.
+        x, y = (np.full(n_cadences, centre) if np.ndim(centre) == 0 else centre
+                for centre in (x, y))
+        prior = CentroidPrior(own.stddev, x, y)
+        return {'priors': prior.as_priors(self.model, np.zeros(n_cadences), np.zeros(n_cadences))}
+
     def background_arguments(self, known, used):
         """Return the arguments of `fit_stamps` about the background, given its known part."""
         if not self.fits_background:
@@ -96,7 +124,9 @@ def plan_fit(tpf, psf, shape, background, position):
     flux, x, y = _source_names(model)
     shape_names = tuple(name for name in model.param_names if name not in (flux, x, y))
     _check_shape(model, shape, shape_names)
-    position, position_label = _known_position(position, (x, y), tpf.n_cadences)
+    prior = position if isinstance(position, CentroidPrior) else None
+    position, position_label = ({}, 'prior') if prior is not None else _known_position(
+        position, (x, y), tpf.n_cadences)
     known, fits_background, background_label = _known_background(tpf, background, shape)
 
     fixed = (*(shape_names if shape == 'fixed' else ()), *position)
@@ -108,7 +138,7 @@ def plan_fit(tpf, psf, shape, background, position):
     is_held = all(model.fixed[name] for name in shape_names)
     labels = {'psf': type(model).__name__, 'shape': 'fixed' if is_held else shape,
               'background': background_label, 'position': position_label, **_prf_labels(model)}
-    return FitPlan(model, flux, x, y, shape_names, fixed, shared, position, known,
+    return FitPlan(model, flux, x, y, shape_names, fixed, shared, position, prior, known,
                    fits_background, labels)
 
 
@@ -139,6 +169,7 @@ def _psf_model(psf, shape, tpf):
     if isinstance(psf, Model):
         if isinstance(psf, (KeplerPRF, TessPRF)):
             require_same_detector(psf, tpf)
+        warn_unless_total_flux(psf)
         return psf
     if not isinstance(psf, str) or psf != 'gaussian':
         msg = (f"psf must be 'gaussian', 'prf' or an instance of an astropy model, but it is "
@@ -199,8 +230,8 @@ def _known_position(position, names, n_cadences):
     try:
         x, y = position if not isinstance(position, str) else ()
     except (TypeError, ValueError):
-        raise ValueError("position must be 'free', 'shared' or a pair (x, y), but it is "
-                         f'{position!r}: pass one of these.') from None
+        raise ValueError("position must be 'free', 'shared', a CentroidPrior or a pair (x, y), "
+                         f'but it is {position!r}: pass one of these.') from None
     held = {}
     for name, label, values in zip(names, 'xy', (x, y), strict=True):
         if getattr(values, 'unit', None) == u.pix:

@@ -3,6 +3,7 @@
 
 import warnings
 from copy import deepcopy
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -14,14 +15,21 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .. import __version__
 from .._validation import require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
+from ..normalization import warn_unless_total_flux
 from ..stamps.arguments import check_model
-from .boxes import Boxes
+from ..stamps.boxes import Boxes
 from .fit import fit_sources
 from .image import read_image
 from .options import check_background, check_callable, check_prior, check_shape, check_xy_bounds
 from .results import assemble_results
 from .settings import Settings
-from .sources import ModelNames, read_sources, with_aperture_fluxes
+from .sources import (
+    ModelNames,
+    ask_finder,
+    locate_stars,
+    read_sources,
+    with_aperture_fluxes,
+)
 
 __all__ = ['PoissonPSFPhotometry']
 
@@ -52,6 +60,8 @@ class PoissonPSFPhotometry:
     finder : callable, optional
         ``finder(data, mask=mask)`` returns a table of positions, as
         photutils' star finders do; asked where there are no ``init_params``.
+        By default `~kpsf.locate_source` finds all stars above 5 standard
+        deviations.
     grouper : callable, optional
         ``grouper(x, y)`` returns the number of each star's group, as
         `photutils.psf.SourceGrouper` does. A column ``group_id`` of
@@ -89,7 +99,7 @@ class PoissonPSFPhotometry:
     results : `~astropy.table.QTable` or None
         What the last call returned.
     finder_results : `~astropy.table.Table` or None
-        What the finder returned in the last call.
+        What was found in the last call.
 
     Raises
     ------
@@ -157,6 +167,7 @@ class PoissonPSFPhotometry:
             n_threads, 'n_threads')
         check_model(psf_model)
         ModelNames.of(psf_model)
+        warn_unless_total_flux(psf_model)
         self.results = self.finder_results = None
 
     def __repr__(self):
@@ -185,7 +196,7 @@ class PoissonPSFPhotometry:
         Returns
         -------
         `~astropy.table.QTable` or None
-            One row per star, in their order; None if the finder finds none.
+            One row per star, in their order; None if none were found.
             photutils' flags tell of stars that could not be fitted.
 
         Raises
@@ -195,13 +206,15 @@ class PoissonPSFPhotometry:
         ValueError
             If shapes or units do not match, data are negative with the
             background put back, errors in the boxes are not positive, or
-            there are neither positions nor a finder.
+            positions are missing.
         """
         self.results = self.finder_results = None
         image = read_image(data, mask, error, self.background, self.gain, self.read_noise)
         settings = self._settings()
+        find = (partial(locate_stars, settings=settings) if self.finder is None else
+                partial(ask_finder, self.finder))
         sources, self.finder_results = read_sources(
-            init_params, self.psf_model, self._names, image, self.finder, self.grouper)
+            init_params, self.psf_model, self._names, image, find, self.grouper)
         if sources is None:
             return None
         x, y = (sources.params[:, self._names.params.index(name)]

@@ -10,9 +10,11 @@ from astropy.units import Quantity
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import as_float_array
+from ..guidance import locate_source
 from ..models import position_names, total_flux_name
 
-__all__ = ['ModelNames', 'Sources', 'read_sources', 'with_aperture_fluxes']
+__all__ = ['ModelNames', 'Sources', 'ask_finder', 'locate_stars', 'read_sources',
+           'with_aperture_fluxes']
 
 # Names of columns that photutils takes for positions and fluxes, the first found first.
 _POSITION = ('{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_centroid',
@@ -94,19 +96,21 @@ class Sources:
         return len(self.table)
 
 
-def read_sources(init_params, model, names, image, finder, grouper):
-    """Return the `Sources` of a call and what the finder returned; None if there are none.
+def read_sources(init_params, model, names, image, find, grouper):
+    """Return the `Sources` of a call and what was found; None if there are none.
+
+    ``find`` returns a table of the stars of the image, where there are no ``init_params``.
 
     Raises
     ------
     TypeError
         If ``init_params`` is no table, or ``group_id`` no integers.
     ValueError
-        If positions are missing, there is neither a table nor a finder, or units differ.
+        If positions are missing, or units differ.
     """
     found = None
     if init_params is None:
-        found = _find(finder, image)
+        found = find(image)
         if found is None:
             return None, None
         # Of what a finder says, photutils takes the positions alone.
@@ -174,11 +178,24 @@ def with_aperture_fluxes(sources, names, image, boxes, radius, contains_backgrou
     return replace(sources, params=params, table=table, given=sources.given | {names.flux})
 
 
-def _find(finder, image):
+def locate_stars(image, settings):
+    """Return a table of all significant stars of an image, None if there are none.
+
+    Parameters
+    ----------
+    image : Image
+    settings : Settings
+        What the photometry is set to.
+    """
+    counts = settings.electrons(np.where(image.mask, 0.0, image.data), image.subtracted)
+    known = None if settings.fits_background else settings.gain * image.subtracted
+    found = locate_source(counts, settings.model, mask=image.mask, background=known, n=None,
+                          read_variance=settings.read_noise**2)
+    return found if len(found) else None
+
+
+def ask_finder(finder, image):
     """Return the table of the finder, None if it found nothing."""
-    if finder is None:
-        raise ValueError('Positions of stars are needed, but there are neither init_params nor a '
-                         'finder: pass one of them.')
     # The finders of photutils expect an image without holes.
     data = np.where(image.mask, 0.0, image.data)
     mask = image.mask if image.mask.any() else None

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from ..stamps import StampFits
-from ..tpf import REFERENCE_DATES
+from ..tpf.read import REFERENCE_DATES
 from .style import RATE, VERMILLION, draw_image, new_figure
 
 __all__ = ['plot_cadence']

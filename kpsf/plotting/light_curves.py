@@ -4,7 +4,7 @@
 import numpy as np
 
 from ..flags import decode_flags
-from ..tpf import REFERENCE_DATES
+from ..tpf.read import REFERENCE_DATES
 from .style import BLUE, GREY, RATE, VERMILLION, new_figure
 
 __all__ = ['plot_centroid', 'plot_light_curve', 'plot_recovery']

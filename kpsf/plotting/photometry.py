@@ -9,9 +9,9 @@ from matplotlib.colors import AsinhNorm
 from matplotlib.transforms import ScaledTranslation
 from scipy.ndimage import uniform_filter
 
-from ..photometry.boxes import Boxes
 from ..photometry.image import read_image
 from ..photometry.results import FLAGS
+from ..stamps.boxes import Boxes
 from .style import VERMILLION, draw_image, new_figure
 
 __all__ = ['plot_photometry']

@@ -4,7 +4,6 @@
 import os
 import warnings
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,10 +12,11 @@ from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
 from astropy.wcs import WCS
 
-from ._files import DAMAGE, damaged, header_value, open_fits
-from .noise import NoiseModel, fit_pixel_noise
+from .._files import DAMAGE, damaged, header_value, open_fits
+from ..noise import fit_pixel_noise
+from .pixels import MAX_POSITION_CORRECTION, TargetPixels
 
-__all__ = ['TargetPixels', 'read_tpf']
+__all__ = ['IDENTITY_KEYS', 'META_KEYWORDS', 'QUALITY_MASKS', 'REFERENCE_DATES', 'read_tpf']
 
 # Kepler Archive Manual table 2-3 and TESS Science Data Products Description table 28, in the
 # selections that the field uses under these names (lightkurve's): 'default' drops what is
@@ -52,150 +52,9 @@ RATE_UNITS = ('', 'e-/s', 'e/s', 'electron/s', 'electrons/s', 'electrons-1', 'el
 # Last CCD column of each TESS output, whose read noises differ.
 TESS_OUTPUTS = {'A': 556, 'B': 1068, 'C': 1580, 'D': 2092}
 
-COLLECTED, OPTIMAL = 1, 2
-MAX_POSITION_CORRECTION = 5.0
+COLLECTED = 1
 N_SIGMA_NEGATIVE = 5.0
 SECONDS_PER_DAY = 86400.0
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class TargetPixels:
-    """Pixels of one target over time, as `read_tpf` returns them.
-
-    Only cadences that pass the quality mask and have a time are here. All
-    rates are as in the file, none clipped or filled. Arrays are
-    ``[cadence, y, x]``; positions count pixels of the stamp, the centre of
-    the first one is (0, 0).
-
-    Parameters
-    ----------
-    time : `~astropy.time.Time`, shape (n_cadences,)
-        Mid-times at the barycentre; ``time.jd`` is BJD in TDB.
-    cadenceno : ndarray of int64, shape (n_cadences,)
-        Cadence numbers; for cutouts, whose files have none, the row in the
-        file.
-    flux : ndarray, shape (n_cadences, ny, nx)
-        Calibrated rates in e-/s. The background is subtracted from them
-        where ``has_background``.
-    flux_err : ndarray, shape (n_cadences, ny, nx)
-        Standard deviations of ``flux`` in e-/s as in the file; NaN if the
-        file has none.
-    background : ndarray, shape (n_cadences, ny, nx)
-        Background that was subtracted, in e-/s; zero unless
-        ``has_background``.
-    has_background : bool
-        Whether the file knows its background.
-    quality : ndarray of int64, shape (n_cadences,)
-        Quality bits.
-    aperture : ndarray of int64, shape (ny, nx)
-        Bits per pixel: 1 collected, 2 in the pipeline's aperture.
-    good_pixels : ndarray of bool, shape (n_cadences, ny, nx)
-        Pixels that were collected and have a finite rate and background.
-    column, row : int
-        Detector coordinates of the pixel ``[0, 0]``.
-    target_position : tuple of float
-        ``(x, y)`` of the target that the header predicts, in stamp pixels.
-    pos_corr : ndarray, shape (n_cadences, 2)
-        Motion ``(x, y)`` of the image in pixels, relative to its median; NaN
-        where unknown or more than 5 pixels.
-    has_pos_corr : bool
-        Whether the file has a motion.
-    mission : {'Kepler', 'K2', 'TESS'}
-        Mission.
-    target : str
-        Catalogue name, for example ``'KIC 8462852'``.
-    meta : dict
-        Identifiers and header values; None for those that the file lacks.
-    noise : NoiseModel
-        Exposure and noise.
-
-    See Also
-    --------
-    read_tpf : Makes this from a file.
-    """
-
-    time: Time
-    cadenceno: np.ndarray
-    flux: np.ndarray
-    flux_err: np.ndarray
-    background: np.ndarray
-    has_background: bool
-    quality: np.ndarray
-    aperture: np.ndarray
-    good_pixels: np.ndarray
-    column: int
-    row: int
-    target_position: tuple
-    pos_corr: np.ndarray
-    has_pos_corr: bool
-    mission: str
-    target: str
-    meta: dict
-    noise: NoiseModel
-
-    def __repr__(self):
-        ny, nx = self.shape
-        return (f'<TargetPixels {self.target} ({self.mission}): {self.n_cadences} cadences of '
-                f'{ny} x {nx} pixels>')
-
-    @property
-    def n_cadences(self):
-        """Number of cadences."""
-        return self.flux.shape[0]
-
-    @property
-    def shape(self):
-        """Shape ``(ny, nx)`` of the stamp."""
-        return self.flux.shape[1:]
-
-    @property
-    def total_rate(self):
-        """Rates in e-/s with the background in, float64, shape (n_cadences, ny, nx)."""
-        return np.add(self.flux, self.background, dtype=np.float64)
-
-    @property
-    def electrons(self):
-        """Effective electrons with the background in, shape (n_cadences, ny, nx).
-
-        Computed anew at each use; NaN where the file is. Read noise can make
-        faint pixels negative.
-        """
-        return self.noise.to_electrons(self.total_rate)
-
-    @property
-    def background_electrons(self):
-        """Effective electrons of the known background, shape (n_cadences, ny, nx)."""
-        return self.noise.to_electrons(self.background)
-
-    @property
-    def read_variance(self):
-        """Variance of the read noise in effective electrons squared."""
-        return self.noise.read_variance
-
-    @property
-    def pipeline_aperture(self):
-        """Pixels of the pipeline's aperture, bool, shape (ny, nx)."""
-        return (self.aperture & OPTIMAL) > 0
-
-    def aperture_flux(self):
-        """Sum the background-subtracted rates over the pipeline's aperture.
-
-        Returns
-        -------
-        ndarray, shape (n_cadences,)
-            Rate in e-/s; NaN in cadences where a pixel of the aperture is.
-
-        Raises
-        ------
-        ValueError
-            If the file has no pipeline aperture, as for cutouts.
-        """
-        inside = self.pipeline_aperture
-        if not inside.any():
-            msg = (f'Aperture photometry needs a pipeline aperture, but the file of {self.target} '
-                   'marks no pixel as such: choose the pixels and sum flux over them.')
-            raise ValueError(msg)
-        return self.flux[:, inside].sum(axis=1, dtype=np.float64)
 
 
 def read_tpf(path, quality='default'):

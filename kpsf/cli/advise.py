@@ -1,0 +1,173 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`kpsf advise`: guidance for an image or a target pixel file of one's own."""
+
+from functools import partial
+
+import numpy as np
+
+from .._configuration import conf
+from .._files import open_fits
+from ..guidance import advise
+from ..prf import instrument_prf
+from ..prf.download import asking_once
+from ..tpf import read_tpf
+from .checks import (
+    as_path,
+    not_negative_number,
+    positive,
+    positive_number,
+    refuse,
+    require_absent,
+    require_folder,
+)
+from .electrons import find_electrons
+from .image import as_extension, as_place, holds_cadences, read_image_file
+from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
+from .psf import OVERSAMPLING_KEYWORDS, as_psf, make_psf
+from .terminal import run_jobs
+
+__all__ = ['add']
+
+
+def add(commands):
+    """Add `kpsf advise`."""
+    parser = commands.add_parser(
+        'advise', help='say how to fit a star in an image or target pixel file',
+        description='Say for a star in a FITS image or a target pixel file of Kepler, K2 or TESS '
+        'what the flux of the PSF means, where the star is, what to do with its position, how '
+        'large a box to fit, and whether the fit can be trusted. x is the column, y the row, and '
+        'the centre of the first pixel is (0, 0).',
+        epilog='Of a target pixel file, the median of its cadences is looked at, with the noise '
+        'of one of them.')
+    parser.set_defaults(run=_run, prog=parser.prog, normalize=False, free_width=False,
+                        psf_detector=None)
+    parser.add_argument('file', type=as_path, metavar='IMAGE|TPF',
+                        help='FITS image, or target pixel file')
+    parser.add_argument('--extension', type=as_extension, metavar='NAME|NUMBER',
+                        help='extension with the image (default: the first image with two axes)')
+    group = parser.add_argument_group('point-spread function')
+    group.add_argument('--psf', type=_psf, metavar='gaussian:FWHM|prf|FILE[EXT]',
+                       help='a round Gaussian integrated over the pixels, with its full width at '
+                       'half maximum in pixels; of a target pixel file, the PRF of the '
+                       'instrument; or a FITS image of the PSF (default: a fitted Gaussian)')
+    group.add_argument('--oversampling', type=positive, metavar='N',
+                       help='pixels of the PSF image per pixel (default: '
+                       f'{", ".join(OVERSAMPLING_KEYWORDS)} in its header)')
+    group.add_argument('--prf-path', action='append', default=[], type=as_path, metavar='DIR',
+                       help='local folder with PRF files, for --psf prf')
+    group = parser.add_argument_group('star')
+    group.add_argument('--near', nargs=2, type=float, metavar=('X', 'Y'),
+                       help='the star nearest to this place (default: the target of a target '
+                       'pixel file, the most significant of an image)')
+    group.add_argument('--known-to', type=positive_number, default=0.1, metavar='PIXELS',
+                       help='standard deviation to which its position is known beforehand '
+                       '(default: 0.1)')
+    group.add_argument('--mask', type=as_place, metavar='FILE[EXT]',
+                       help='FITS image of pixels to leave out, those that are not 0')
+    group = parser.add_argument_group('noise and background of an image')
+    group.add_argument('--gain', type=positive_number, metavar='G',
+                       help='electrons per unit of the data (default: from the header)')
+    group.add_argument('--read-noise', type=not_negative_number, metavar='E',
+                       help='standard deviation in electrons (default: from the header, or 0)')
+    group.add_argument('--exposure', type=positive_number, metavar='SECONDS',
+                       help='of an image in units per second (default: from the header)')
+    group.add_argument('--background-subtracted', type=not_negative_number, metavar='LEVEL',
+                       help='what was subtracted from the image, in its unit')
+    parser.add_argument('--plot', type=as_path, metavar='PNG', help='figure of all on one page')
+    parser.add_argument('--overwrite', action='store_true', help='replace an existing figure')
+    parser.add_argument('--debug', action='store_true', help='show where errors come from')
+
+
+def _psf(text):
+    """Return ``'prf'``, the FWHM of a Gaussian, or path and extension of a file."""
+    return text if text == 'prf' else as_psf(text)
+
+
+def _run(options):
+    """Print the advice; return the exit status."""
+    if options.plot is not None:
+        require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
+        require_folder(options, options.plot.parent)
+        if options.plot.resolve() == options.file.resolve():
+            refuse(options, f'{options.plot} would be read and written: choose another figure')
+    prf_path = [*options.prf_path, *(conf.prf_path or [])]
+    with conf.set_temp('prf_path', prf_path), asking_once():
+        jobs = [(options.file, options.file, partial(_advise, options))]
+        return 1 if run_jobs(options, jobs) else 0
+
+
+def _advise(options):
+    """Return the text, and write the figure."""
+    if options.plot is not None:
+        require_absent(options.plot, options)
+    arguments, psf, heading = (_of_pixels if _is_tpf(options) else _of_image)(options)
+    if options.near is not None:
+        arguments['near'] = tuple(options.near)
+    advice = advise(psf=psf, known_to=options.known_to, **arguments)
+    text = f'{options.file}: {heading}\n{advice}'
+    if options.plot is not None:
+        from ..plotting import plot_advice
+        save_figure(plot_advice(advice)[0].figure, options.plot, options)
+        text += f'\n-> {options.plot}'
+    return text
+
+
+def _is_tpf(options):
+    """Say whether the file is a target pixel file."""
+    if options.extension is not None:
+        return False
+    with open_fits(options.file, 'A FITS image or target pixel file') as hdulist:
+        return any(holds_cadences(hdu) for hdu in hdulist)
+
+
+def _of_pixels(options):
+    """Return the arguments of `advise`, the PSF, and a heading for a target pixel file."""
+    for name in ('gain', 'read_noise', 'exposure', 'background_subtracted'):
+        if getattr(options, name) is not None:
+            raise ValueError(f'--{name.replace("_", "-")} is for an image, but {options.file} is '
+                             'a target pixel file, which knows its noise: leave it out.')
+    tpf = read_tpf(options.file)
+    ever = tpf.good_pixels.any(axis=0)
+    image = np.full(tpf.shape, np.nan)
+    image[ever] = np.nanmedian(np.where(tpf.good_pixels, tpf.electrons, np.nan)[:, ever], axis=0)
+    psf = instrument_prf(tpf) if options.psf == 'prf' else _model(options)
+    arguments = {'data': np.maximum(image, 0.0), 'read_variance': tpf.read_variance,
+                 'mask': _read_mask(options, tpf.shape),
+                 'near': tuple(float(np.median(place)) for place in tpf.expected_positions())}
+    seconds = tpf.noise.effective_exposure
+    return arguments, psf, (f'{tpf.target} ({tpf.mission}), median of {tpf.n_cadences} cadences '
+                            f'of {tpf.shape[1]} x {tpf.shape[0]} pixels; 1 e-/s is {seconds:.4g} '
+                            'e-')
+
+
+def _of_image(options):
+    """Return the arguments of `advise`, the PSF, and a heading for an image."""
+    if options.psf == 'prf':
+        raise ValueError(f'--psf prf is for a target pixel file, but {options.file} is an image: '
+                         'pass gaussian:FWHM or a file.')
+    image = read_image_file(options.file, options.extension)
+    electrons = find_electrons(image.header, options.gain, options.read_noise, options.exposure)
+    subtracted = options.background_subtracted
+    counts = electrons.gain * (image.data + (subtracted or 0.0))
+    arguments = {'data': counts, 'read_variance': electrons.read_noise**2,
+                 'mask': _read_mask(options, counts.shape),
+                 'background': None if subtracted is None else electrons.gain * subtracted}
+    ny, nx = counts.shape
+    return arguments, _model(options), f'{nx} x {ny} pixels; {electrons.origin}'
+
+
+def _model(options):
+    """Return the PSF that the options describe, None if they do not."""
+    return None if options.psf is None else make_psf(options)
+
+
+def _read_mask(options, shape):
+    """Return the pixels to leave out, None if none are named."""
+    if options.mask is None:
+        return None
+    path, extension = options.mask
+    marks = read_image_file(path, extension, wanted='A mask').data
+    if marks.shape != shape:
+        raise ValueError(f'A mask must have the size of the image, {shape[1]} x {shape[0]}, but '
+                         f'{path} has {marks.shape[1]} x {marks.shape[0]} pixels: pass another.')
+    return (marks != 0) | np.isnan(marks)

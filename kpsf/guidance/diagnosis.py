@@ -1,0 +1,503 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What is wrong with a fit: in words and flags."""
+
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import or_
+
+import numpy as np
+
+from .._kernels.poisson import deviance
+from .._validation import require_number
+from ..flags import DiagnosisFlag
+from ..stamps import fit_stamps
+from ..statistics import cstat_moments
+from .centroid import as_box
+from .fitted import JUDGED, read_fit
+from .locate import as_place, locate_source
+from .sky import Sky, find_spikes
+from .words import percent, pixels
+
+__all__ = ['Diagnosis', 'Problem', 'diagnose']
+
+# In units of the FWHM: the box in which a star is judged, and how far apart two places are.
+BOX, APART = JUDGED, 1.0
+# What is less significant is chance, in standard deviations and as a gain of the deviance.
+N_SIGMA, GAIN = 5.0, 25.0
+# A refit that gains less was at the maximum.
+LEAST_GAIN = 9.0
+# Shares of the light and of the width that do not matter.
+LEAST_INSIDE, LEAST_WIDTH = 0.9, 0.03
+# Distance in units of the FWHM at which the edge of the data cuts off no more than wings.
+LEAST_EDGE = 1.5
+# Above this share of the highest pixel, more pixels than the PSF has there are saturated.
+PLATEAU, LEAST_PLATEAU = 0.9, 3
+# A neighbour is at least this share of the star's own light at its place.
+LEAST_CONTRAST = 0.5
+N_SHOWN = 3
+# Pixels without stars that tell the noise, and how far from 1 their variance may be.
+LEAST_SKY, LEAST_EXCESS = 30, 0.1
+# Counts per pixel from which on percentiles tell a width.
+MANY_COUNTS = 10.0
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a fit.
+
+    Attributes
+    ----------
+    flag : DiagnosisFlag
+        Which.
+    text : str
+        What was found, by how much, and what to do.
+    significance : float
+        In standard deviations, where that means something; NaN otherwise.
+    """
+
+    flag: DiagnosisFlag
+    text: str
+    significance: float = np.nan
+
+    def __str__(self):
+        """Return the name of the flag and the text."""
+        return f'{self.flag.name}: {self.text}'
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is wrong with a fit, made by `diagnose`; ``print`` shows it.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+        The worst first.
+    x, y, flux : float
+        The fit: position in pixels and total flux in electrons.
+    gof_z : float
+        Distance of the C-statistic from its expectation in standard
+        deviations, see `~kpsf.goodness_of_fit`.
+    """
+
+    problems: tuple
+    x: float
+    y: float
+    flux: float
+    gof_z: float
+
+    @property
+    def flags(self):
+        """All flags together, a `~kpsf.flags.DiagnosisFlag`."""
+        return reduce(or_, (problem.flag for problem in self.problems), DiagnosisFlag(0))
+
+    @property
+    def is_trusted(self):
+        """Whether nothing was found."""
+        return not self.problems
+
+    def __str__(self):
+        """Return all problems, line by line."""
+        head = (f'Fit at {pixels(self.x, self.y)} with a flux of {self.flux:.5g} e-, goodness of '
+                f'fit {self.gof_z:+.1f} sigma')
+        if self.is_trusted:
+            return f'{head}: nothing wrong was found.'
+        return '\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)])
+
+
+def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0.0, start=None,
+             fit_shape=None, saturation=None, index=0, oversampling=None):
+    """Say what is wrong with the fit of a star.
+
+    Parameters
+    ----------
+    data : array_like, shape (ny, nx)
+        Electrons with the background in, that were fitted: a stamp, or the
+        image.
+    fit : `~astropy.modeling.Model`, StampFits, `~astropy.table.Row` or dict
+        A fitted model; what `fit_stamps` returned; or a row of the results of
+        `~kpsf.PoissonPSFPhotometry` or photutils, with ``x_fit``, ``y_fit``,
+        ``flux_fit`` and, if it was fitted, ``background_fit``. Of any fitter.
+    psf : array_like or `~astropy.modeling.Model`, optional
+        The PSF of a row of results, an image or a model.
+    background : float or array_like, shape (ny, nx), optional
+        What ``data`` contain beside the star. By default that of the fit, or
+        else it is measured.
+    mask : array_like of bool, shape (ny, nx), optional
+        True for pixels that were left out. StampFits know theirs.
+    read_variance : float, optional
+        Variance of the read noise in electrons squared.
+    start : (float, float), optional
+        Position at which the fit began.
+    fit_shape : int or (int, int), optional
+        Height and width of the box of pixels that were fitted, odd, as in
+        photutils. By default a box of five times the FWHM is judged.
+        StampFits know theirs.
+    saturation : float, optional
+        Electrons at which pixels are full. By default, a plateau is looked
+        for.
+    index : int, optional
+        Which stamp of StampFits, or row of a table.
+    oversampling : int or (int, int), optional
+        Samples per pixel of a PSF image, 1 by default.
+
+    Returns
+    -------
+    Diagnosis
+        Its ``problems`` are sentences with what to do, its ``flags`` their sum.
+
+    Raises
+    ------
+    TypeError
+        If the fit is of a kind that is not known.
+    ValueError
+        If it lacks something or is not finite, or data do not match.
+
+    Notes
+    -----
+    Wrong minima are found by `locate_source` and a comparison of
+    likelihoods. Widths and slopes are one step of a fit with one more
+    parameter (Rao's score test [1]_): right where they are small.
+
+    References
+    ----------
+    .. [1] Rao, C. R. 1948, Proc. Camb. Phil. Soc., 44, 50.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from photutils.psf import CircularGaussianPRF
+    >>> from kpsf.guidance import diagnose
+    >>> psf = CircularGaussianPRF(fwhm=2.5)
+    >>> y, x = np.mgrid[:41, :41]
+    >>> mean = psf.evaluate(x, y, 5000.0, 23.4, 11.8, 2.5) + 20.0
+    >>> counts = np.random.default_rng(1).poisson(mean)
+    >>> lost = CircularGaussianPRF(flux=150.0, x_0=7.2, y_0=30.1, fwhm=2.5)
+    >>> print(diagnose(counts, lost, start=(0.0, 0.0)).flags.name)
+    WRONG_MINIMUM|FAR_FROM_START
+    """
+    read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
+    start = as_place(start, 'start')
+    shape = None if fit_shape is None else as_box(fit_shape)
+    fitted = read_fit(data, fit, psf, background, mask, read_variance, index, oversampling, shape)
+    if saturation is not None:
+        saturation = require_number(saturation, 'saturation', 'pass electrons', positive=True)
+    fitted, spikes = _without_spikes(fitted)
+    found = list(_of_place(fitted))
+    if not found:
+        found += _of_pixels(fitted, saturation)
+        if not any(problem.flag == DiagnosisFlag.SATURATED for problem in found):
+            found += _of_maximum(fitted)
+    found += spikes
+    z = _goodness(fitted)
+    found += _of_noise(fitted, z, bool(found))
+    found += _of_meaning(fitted, start)
+    return Diagnosis(tuple(found), fitted.x, fitted.y, fitted.flux, z)
+
+
+def _without_spikes(fitted):
+    """Return the fit without the pixels that no star can have made, and whether there are any."""
+    sky = Sky(fitted.background, fitted.variance, 1.0)
+    spikes = find_spikes(fitted.counts, ~fitted.used, sky, fitted.star, fitted.read_variance)
+    n_near = np.count_nonzero(spikes & fitted.box(BOX))
+    problems = [Problem(DiagnosisFlag.SPIKES, f'{n_near} pixels near the star are higher than any '
+                        'star makes them, hot or hit by a cosmic ray: mask them.')]
+    return replace(fitted, used=fitted.used & ~spikes), problems if n_near else []
+
+
+def _of_place(fitted):
+    """Yield whether there is a star where the fit ended, or a better place."""
+    sources = locate_source(fitted.counts, fitted.star.model, mask=~fitted.used, n=None,
+                            read_variance=fitted.read_variance)
+    apart = max(APART * fitted.star.fwhm, 1.0)
+    distance = np.hypot(sources['x'] - fitted.x, sources['y'] - fitted.y)
+    if np.any(distance <= apart):
+        return
+    if not len(sources):
+        if _own_significance(fitted) < N_SIGMA:
+            yield Problem(DiagnosisFlag.NO_SOURCE, 'there is no significant source in the data: '
+                          'the flux is noise; hold the position where the star should be.',
+                          _own_significance(fitted))
+        return
+    best = sources[0]
+    gain = _deviance_at(fitted, fitted.x, fitted.y, fitted.flux, best) - _deviance_at(
+        fitted, best['x'], best['y'], best['flux'], best)
+    if gain > GAIN:
+        yield Problem(
+            DiagnosisFlag.WRONG_MINIMUM,
+            f'no source is where the fit ended, {pixels(fitted.x, fitted.y)}; at '
+            f'{pixels(best["x"], best["y"])} with a flux of {best["flux"]:.5g} e- the likelihood '
+            f'is better (the C-statistic lower by {gain:.4g}): start there, as locate_source '
+            'says.', float(best['significance']))
+
+
+def _own_significance(fitted):
+    """Return flux over its error where the fit ended."""
+    weight = np.where(fitted.used, fitted.image**2 / fitted.variance, 0.0).sum()
+    return float(fitted.flux * np.sqrt(weight))
+
+
+def _deviance_at(fitted, x, y, flux, source):
+    """Return the C-statistic of one star in the boxes around the fit and another source."""
+    near = fitted.box(BOX)
+    columns, lines = fitted.grid
+    half = 0.5 * BOX * fitted.star.fwhm
+    near |= fitted.used & (np.abs(columns - source['x']) <= half) & (
+        np.abs(lines - source['y']) <= half)
+    mean = np.maximum(flux * fitted.star.image(*fitted.grid, x, y) + fitted.background, 0.0)
+    return _cstat(fitted, mean, near)
+
+
+def _cstat(fitted, mean, used):
+    """Return the C-statistic of pixels, shifted by the read noise."""
+    shift = fitted.read_variance
+    counts, mean = fitted.counts[used] + shift, mean[used] + shift
+    return float(deviance(np.maximum(counts, 0.0), np.maximum(mean, 1e-9)).sum())
+
+
+def _of_pixels(fitted, saturation):
+    """Yield what the pixels around the star tell of the model."""
+    inside = float(fitted.image[fitted.seen].sum())
+    if inside < LEAST_INSIDE:
+        yield Problem(DiagnosisFlag.FLUX_OUTSIDE,
+                      f'{percent(1.0 - inside)} of the light is outside of the fitted pixels: the '
+                      'flux leans on the wings of the PSF; fit more pixels if there are any.')
+    else:
+        yield from _cut_off(fitted)
+    full = _saturated(fitted, saturation)
+    if full is not None:
+        yield full
+        return
+    width = _width(fitted)
+    if width is not None:
+        yield width
+    slope = _slope(fitted)
+    if slope is not None:
+        yield slope
+    yield from _neighbours(fitted)
+
+
+def _cut_off(fitted):
+    """Yield whether the data end so near to the star that its wings are not seen."""
+    ny, nx = fitted.counts.shape
+    nearest = min(fitted.x + 0.5, nx - 0.5 - fitted.x, fitted.y + 0.5, ny - 0.5 - fitted.y)
+    if nearest < LEAST_EDGE * fitted.star.fwhm:
+        yield Problem(DiagnosisFlag.FLUX_OUTSIDE,
+                      f'the data end {nearest / fitted.star.fwhm:.1f} FWHM from the star: what '
+                      'light its wings have beyond is what the PSF says, not the pixels.')
+
+
+def _saturated(fitted, saturation):
+    """Return whether pixels are full, None if not."""
+    core = fitted.box(BOX)
+    if not core.any():
+        return None
+    counts, mean = fitted.counts[core], fitted.mean[core]
+    highest = counts.max()
+    full = counts >= (PLATEAU * highest if saturation is None else saturation)
+    n_full, expected = int(full.sum()), int(np.sum(mean >= PLATEAU * mean.max()))
+    if saturation is None and (n_full < LEAST_PLATEAU or n_full < 2 * expected + 1
+                               or _is_noise(counts, full, fitted.variance[core])):
+        return None
+    if not n_full:
+        return None
+    what = (f'{n_full} pixels are within {percent(1 - PLATEAU)} of the highest, where the PSF '
+            f'has {expected}' if saturation is None else
+            f'{n_full} pixels are at or above {saturation:.5g} e-')
+    return Problem(DiagnosisFlag.SATURATED,
+                   f'{what}: saturated; the flux is too low, and no PSF fits. Mask them, or sum '
+                   'the pixels in an aperture.')
+
+
+def _is_noise(counts, full, variance):
+    """Say whether a plateau is no more than the noise of a faint star."""
+    return counts[full].max() - np.median(counts) < 20.0 * np.sqrt(np.median(variance[full]))
+
+
+def _score_step(fitted, columns, used):
+    """Return one step of a fit in more parameters, its standard errors and its significance.
+
+    Parameters
+    ----------
+    columns : list of ndarray, shape (ny, nx)
+        Derivatives of the mean by the further parameters.
+    used : ndarray of bool, shape (ny, nx)
+
+    Returns
+    -------
+    step, error : ndarray, shape (n,)
+    significance : float
+        Square root of the score statistic.
+    """
+    slopes = fitted.star.slopes(*fitted.grid, fitted.x, fitted.y)
+    known = [fitted.image, *(fitted.flux * slope for slope in slopes)]
+    known += [] if fitted.background_known else [np.ones_like(fitted.image)]
+    variance = fitted.variance[used]
+    derivatives = np.array([column[used] for column in (*known, *columns)])
+    scale = np.sqrt((derivatives**2 / variance).sum(axis=1))
+    derivatives /= np.where(scale > 0, scale, 1.0)[:, np.newaxis]
+    residual = fitted.counts[used] - fitted.mean[used]
+    covariance = np.linalg.pinv(derivatives / variance @ derivatives.T, rcond=1e-10,
+                                hermitian=True)
+    step = covariance @ (derivatives / variance @ residual)
+    n = len(columns)
+    own, of_step = step[-n:], covariance[-n:, -n:]
+    significance = np.sqrt(max(own @ np.linalg.pinv(of_step) @ own, 0.0))
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return (own / scale[-n:], np.sqrt(np.maximum(np.diag(of_step), 0.0)) / scale[-n:],
+                float(significance))
+
+
+def _width(fitted):
+    """Return whether the PSF is too narrow or wide, None if not."""
+    x, y = fitted.grid
+    slopes = fitted.star.slopes(x, y, fitted.x, fitted.y)
+    # By the logarithm of the width, at the same total flux.
+    stretch = fitted.flux * ((x - fitted.x) * slopes[0] + (y - fitted.y) * slopes[1]
+                             - 2.0 * fitted.image)
+    used = fitted.seen
+    if used.sum() < 8:
+        return None
+    (step,), (error,), _ = _score_step(fitted, [stretch], used)
+    if not error > 0 or abs(step) < LEAST_WIDTH or abs(step) < N_SIGMA * error:
+        return None
+    flag = DiagnosisFlag.PSF_TOO_NARROW if step > 0 else DiagnosisFlag.PSF_TOO_WIDE
+    share, which = percent(min(abs(step), 0.5)), 'wider' if step > 0 else 'narrower'
+    return Problem(flag, f'the star is about {share} {which} than the PSF: free its width, or '
+                   'learn the PSF from stars.', float(abs(step) / error))
+
+
+def _slope(fitted):
+    """Return whether the background slopes, None if not."""
+    x, y = fitted.grid
+    # Where the star is bright, errors of the PSF would be taken for a slope.
+    sky = fitted.box(2 * BOX) & (fitted.flux * fitted.image < 0.5 * np.sqrt(fitted.variance))
+    if sky.sum() < LEAST_SKY:
+        return None
+    columns = [(x - fitted.x).astype(float), (y - fitted.y).astype(float)]
+    # Neighbours are no slope.
+    kept = sky & (fitted.counts - fitted.mean < 5.0 * np.sqrt(fitted.variance) + 1.0)
+    step, error, significance = _score_step(fitted, columns, kept)
+    if significance < N_SIGMA or not np.all(error > 0):
+        return None
+    return Problem(DiagnosisFlag.BACKGROUND_SLOPE,
+                   f'the background rises by {step[0]:+.3g} e- per pixel along x and '
+                   f'{step[1]:+.3g} along y: fit a smaller box, or pass a background that '
+                   'slopes.', significance)
+
+
+def _neighbours(fitted):
+    """Yield the stars that the fit does not know of, the strongest first."""
+    rest = locate_source(fitted.counts, fitted.star.model, mask=~fitted.used, n=None,
+                         background=fitted.mean, read_variance=fitted.read_variance)
+    own = fitted.star.unit.peak / fitted.star.integral
+    apart = max(APART * fitted.star.fwhm, 1.0)
+    distance = np.hypot(rest['x'] - fitted.x, rest['y'] - fitted.y)
+    light = fitted.flux * fitted.star.image(rest['x'], rest['y'], fitted.x, fitted.y)
+    near = distance <= BOX * fitted.star.fwhm
+    real = (distance > apart) & (rest['flux'] * own > LEAST_CONTRAST * light) & near
+    if not real.any():
+        return
+    others = rest[real]
+    shown = [f'{percent(other["flux"] / fitted.flux)} of the flux at '
+             f'{pixels(other["x"], other["y"])}' for other in others[:N_SHOWN]]
+    more = f' and {len(others) - N_SHOWN} more' if len(others) > N_SHOWN else ''
+    yield Problem(DiagnosisFlag.NEIGHBOUR,
+                  f'{"other sources" if len(others) > 1 else "another source"} of '
+                  f'{", ".join(shown)}{more}: fit them jointly, as a group, or mask them.',
+                  float(others['significance'][0]))
+
+
+def _of_maximum(fitted):
+    """Yield whether a fit from where this one ended goes elsewhere."""
+    if fitted.is_converged:
+        return
+    unit = fitted.star.unit
+    reach = max(fitted.star.fwhm, 1.0)
+    start = {unit.x: fitted.x, unit.y: fitted.y}
+    held = [name for name in fitted.star.model.param_names
+            if name not in (unit.x, unit.y, unit.scale)]
+    used = fitted.seen
+    # One fit of these pixels alone: the same for both.
+    known = fitted.background if fitted.background_known else 'fit'
+    fits = fit_stamps(np.where(used, fitted.counts, np.nan)[np.newaxis], fitted.star.model,
+                      background=known, read_variance=fitted.read_variance, fixed=held,
+                      init=start, bounds={name: (value - reach, value + reach)
+                                          for name, value in start.items()})
+    if not fits.converged[0]:
+        return
+    row = dict(zip(fits.param_names, fits.params[0]))
+    gain = _cstat(fitted, fitted.mean, used) - fits.deviance[0]
+    shift = np.hypot(row[unit.x] - fitted.x, row[unit.y] - fitted.y)
+    change = row[unit.scale] * fitted.star.integral / fitted.flux - 1.0
+    errors = dict(zip(fits.param_names, fits.errors[0]))
+    matters = (abs(change) * abs(fitted.flux) > errors[unit.scale] * fitted.star.integral
+               or shift > max(errors[unit.x], errors[unit.y]))
+    if gain > LEAST_GAIN and matters:
+        yield Problem(
+            DiagnosisFlag.NOT_AT_MAXIMUM,
+            f'from here the Poisson likelihood leads to {pixels(row[unit.x], row[unit.y])} and a '
+            f'flux that differs by {percent(change, signed=True)} (the C-statistic lower by '
+            f'{gain:.3g}): fit with PoissonLikelihoodFitter, or more iterations.', np.sqrt(gain))
+
+
+def _goodness(fitted):
+    """Return the distance of the C-statistic from its expectation in standard deviations."""
+    used = fitted.seen
+    mean = np.maximum(fitted.mean + fitted.read_variance, 1e-9)[used]
+    expected, variance = cstat_moments(mean)
+    n_free = 3 if fitted.background_known else 4
+    return float((_cstat(fitted, fitted.mean, used) - expected.sum() + n_free)
+                 / np.sqrt(max(variance.sum(), 1e-12)))
+
+
+def _of_noise(fitted, z, is_explained):
+    """Yield whether the pixels scatter as photons do."""
+    sky = fitted.used & (fitted.flux * fitted.image < 0.5 * np.sqrt(fitted.variance))
+    if sky.sum() >= LEAST_SKY:
+        factor, significance = _sky_variance(fitted, sky)
+        # Stars and slopes that were found above are no noise.
+        is_large = abs(significance) > N_SIGMA and abs(factor - 1.0) > LEAST_EXCESS
+        if is_large and (factor < 1.0 or not is_explained):
+            yield Problem(
+                DiagnosisFlag.NOT_POISSON,
+                f'the pixels without the star vary {factor:.3g} times as much as electrons do: '
+                f'errors of faint stars are {np.sqrt(factor):.3g} times those given. Are the data '
+                f'electrons (a gain of {1.0 / factor:.3g} would explain it), and is the read '
+                'noise known?', abs(significance))
+            return
+    if z > N_SIGMA and not is_explained:
+        yield Problem(DiagnosisFlag.MISFIT,
+                      f'the C-statistic is {z:.1f} standard deviations above its expectation: the '
+                      'PSF is not the whole story, and errors are too small (covariance='
+                      '"sandwich" helps).', z)
+
+
+def _sky_variance(fitted, sky):
+    """Return the variance over that of photons where there is no star, and its significance."""
+    variance, residual = fitted.variance[sky], (fitted.counts - fitted.mean)[sky]
+    if np.median(variance) > MANY_COUNTS:
+        # Stars that nobody fitted do not change the lower half.
+        low, middle = np.percentile(residual / np.sqrt(variance), [15.87, 50.0])
+        width, error = middle - low, 1.5 / np.sqrt(sky.sum()) + 0.5 / np.sqrt(np.median(variance))
+        return float(width**2), float((width - 1.0) / error)
+    expected, spread = cstat_moments(np.maximum(variance, 1e-9))
+    total = _cstat(fitted, fitted.mean, sky)
+    return (float(total / expected.sum()),
+            float((total - expected.sum()) / np.sqrt(max(spread.sum(), 1e-12))))
+
+
+def _of_meaning(fitted, start):
+    """Yield what does not concern the fit itself: its start and its flux."""
+    integral = fitted.star.integral
+    if abs(integral - 1.0) > 0.01:
+        name = fitted.star.unit.scale
+        yield Problem(DiagnosisFlag.NOT_TOTAL_FLUX,
+                      f'{name} of {type(fitted.star.model).__name__} is not the total flux: that '
+                      f'is {integral:.4g} x {name}; see describe_normalization.')
+    if start is None:
+        return
+    away = float(np.hypot(fitted.x - start[0], fitted.y - start[1]))
+    if away > max(APART * fitted.star.fwhm, 1.0):
+        yield Problem(DiagnosisFlag.FAR_FROM_START,
+                      f'the fit ended {away:.1f} pixels from its start {pixels(*start)}: start '
+                      'nearer, as locate_source says, or bound the position.')

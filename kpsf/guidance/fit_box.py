@@ -1,0 +1,202 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""How large the box around a star should be that is fitted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import QTable, Table
+
+from .._validation import require_number
+from .information import Star, box_information
+from .words import percent
+
+__all__ = ['FitBoxAdvice', 'default_largest', 'suggest_fit_shape']
+
+# The largest box that is looked at, in units of the FWHM, and in pixels.
+LARGEST, MOST_PIXELS = 10.0, 301
+
+
+@dataclass(frozen=True)
+class FitBoxAdvice:
+    """How large a fit box should be, made by `suggest_fit_shape`; ``print`` shows it.
+
+    Attributes
+    ----------
+    fit_shape : (int, int)
+        The recommended box.
+    table : `~astropy.table.QTable`
+        One row per box: ``side`` in pixels, ``flux_err`` the Cramer-Rao error
+        of the flux in electrons, ``outside`` the share of the flux outside of
+        the box, ``neighbour_bias`` in electrons, ``total`` of error and bias,
+        and ``relative``, the total over the smallest of all boxes.
+    fwhm : float
+        Of the PSF, in pixels.
+    flux : float
+        Electrons.
+    background_known : bool
+    loss : float
+        Which total was allowed, relative to the smallest.
+    """
+
+    fit_shape: tuple
+    table: QTable
+    fwhm: float
+    flux: float
+    background_known: bool
+    loss: float
+
+    @property
+    def sentence(self):
+        """Return the recommendation in one sentence."""
+        side = self.fit_shape[0]
+        row = self.table[self.table['side'] == side][0]
+        background = 'a known' if self.background_known else 'a fitted'
+        bias = ''
+        if _bias(row) != '0':
+            bias = f', of which neighbours {row["neighbour_bias"]:+.3g} e-'
+        return (f'Fit {side} x {side} pixels ({side / self.fwhm:.1f} FWHM) with {background} '
+                f'background: the flux is good to {row["total"]:.4g} e- '
+                f'({percent(row["total"] / self.flux)}){bias}, '
+                f'{percent(row["relative"] - 1)} more than in the best box; '
+                f'{percent(row["outside"])} of the light is outside.')
+
+    def __str__(self):
+        """Return the sentence, and the boxes around the recommended one."""
+        chosen = int(np.flatnonzero(self.table['side'] == self.fit_shape[0])[0])
+        rows = sorted({0, *range(max(0, chosen - 2), min(len(self.table), chosen + 3)),
+                       int(np.argmin(self.table['total'])), len(self.table) - 1})
+        lines = [self.sentence, '  box  error (e-)  outside  neighbours (e-)  total (e-)']
+        for k in rows:
+            row = self.table[k]
+            mark = '*' if k == chosen else ' '
+            lines.append(f'{mark} {row["side"]:3d}  {row["flux_err"]:10.4g}  '
+                         f'{100 * row["outside"]:5.1f} %  {_bias(row):>15}  '
+                         f'{row["total"]:10.4g}')
+        return '\n'.join(lines)
+
+
+def _bias(row):
+    """Return the bias by neighbours in words, 0 where it does not matter."""
+    bias = row['neighbour_bias']
+    return f'{bias:.3g}' if abs(bias) > 1e-3 * row['flux_err'] else '0'
+
+
+def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=None,
+                      background_known=False, position_known=False, loss=0.02,
+                      largest=None, oversampling=None):
+    """Advise on the box around a star that should be fitted.
+
+    A box that is too small throws light away, and where the background is
+    fitted, cannot tell it from the star's wings; one that is too large takes
+    in neighbours and structure of the background.
+
+    Parameters
+    ----------
+    psf : array_like or `~astropy.modeling.Model`
+        The PSF, an image or a model of any normalization.
+    flux : float
+        Total flux of the star in electrons.
+    background : float
+        Electrons per pixel.
+    read_variance : float, optional
+        Variance of the read noise in electrons squared.
+    neighbours : `~astropy.table.Table` or sequence of (dx, dy, flux), optional
+        Stars that the fit will not know of: offsets in pixels and total flux
+        in electrons. A table has the columns ``dx``, ``dy``, ``flux``.
+    background_known : bool, optional
+        Whether the background is known, or fitted together with the star.
+    position_known : bool, optional
+        Whether the position is known, or fitted, too.
+    loss : float, optional
+        How much worse than the best box the recommended one may be.
+    largest : int, optional
+        Side of the largest box in pixels. By default ten times the FWHM.
+    oversampling : int or (int, int), optional
+        Samples per pixel of an image, 1 by default.
+
+    Returns
+    -------
+    FitBoxAdvice
+        The smallest box whose total of error and bias is within ``loss`` of
+        the best, and the numbers of all.
+
+    Raises
+    ------
+    TypeError
+        If the PSF is neither an image nor a model, or a number is none.
+    ValueError
+        If a number is negative or not finite, the flux not positive, a
+        neighbour not three numbers, or the PSF no PSF.
+
+    Notes
+    -----
+    The error is the Cramer-Rao bound, the square root of the inverse expected
+    information [1]_, averaged in the square over positions in the pixel.
+    Maximum likelihood reaches it but for stars of a signal-to-noise ratio
+    below about 5, see `advise_centroid`. The bias is that of one step of the
+    fit, for neighbours fainter than the star.
+
+    References
+    ----------
+    .. [1] Mendez, R. A. et al. 2013, PASP, 125, 580.
+
+    Examples
+    --------
+    >>> from photutils.psf import CircularGaussianPRF
+    >>> from kpsf.guidance import suggest_fit_shape
+    >>> psf = CircularGaussianPRF(fwhm=2.5)
+    >>> print(suggest_fit_shape(psf, 1000.0, 50.0, background_known=True).fit_shape)
+    (5, 5)
+    >>> print(suggest_fit_shape(psf, 1000.0, 50.0).fit_shape)
+    (15, 15)
+    """
+    star = Star(psf, oversampling)
+    flux = require_number(flux, 'flux', 'pass electrons', positive=True)
+    background = require_number(background, 'background', 'pass electrons per pixel')
+    read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
+    loss = require_number(loss, 'loss', 'pass for example 0.02')
+    known = {'background_known': bool(background_known), 'position_known': bool(position_known)}
+    boxes = box_information(star, flux, background, read_variance,
+                            _largest(largest, star.fwhm), _as_offsets(neighbours))
+    error, bias = boxes.flux_errors(**known), boxes.flux_bias(**known)
+    total = np.hypot(error, bias)
+    if not np.isfinite(total).any():
+        raise ValueError(f'No box up to {boxes.sides[-1]} pixels determines the flux: pass a '
+                         'larger one as largest, or know position or background.')
+    table = QTable({'side': boxes.sides, 'flux_err': error,
+                    'outside': np.maximum(1.0 - boxes.inside, 0.0), 'neighbour_bias': bias,
+                    'total': total, 'relative': total / total.min()})
+    side = int(boxes.sides[np.argmax(total <= (1.0 + loss) * total.min())])
+    return FitBoxAdvice((side, side), table, star.fwhm, flux, known['background_known'], loss)
+
+
+def default_largest(fwhm):
+    """Return the side of the largest box that is looked at, in pixels."""
+    return min(max(LARGEST * fwhm, 5.0), MOST_PIXELS)
+
+
+def _largest(largest, fwhm):
+    """Return the side of the largest box, odd and at least 5."""
+    if largest is None:
+        largest = default_largest(fwhm)
+    largest = require_number(largest, 'largest', 'pass pixels', positive=True)
+    side = 2 * int(largest / 2.0) + 1
+    return max(side if side <= largest or side <= 5 else side - 2, 3)
+
+
+def _as_offsets(neighbours):
+    """Return neighbours as rows (dx, dy, flux)."""
+    if neighbours is None:
+        return np.zeros((0, 3))
+    if isinstance(neighbours, Table):
+        missing = {'dx', 'dy', 'flux'} - set(neighbours.colnames)
+        if missing:
+            raise ValueError('A table of neighbours needs the columns dx, dy and flux, but it has '
+                             f'{", ".join(neighbours.colnames)}: rename them.')
+        neighbours = np.column_stack([np.asarray(neighbours[name], dtype=float)
+                                      for name in ('dx', 'dy', 'flux')])
+    rows = np.asarray(neighbours, dtype=float).reshape(-1, np.shape(neighbours)[-1] or 3)
+    if rows.shape[1] != 3 or not np.isfinite(rows).all():
+        raise ValueError('neighbours must be three finite numbers (dx, dy, flux) each, but their '
+                         f'shape is {np.shape(neighbours)}: pass a table or rows of these.')
+    return rows

@@ -1,0 +1,201 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""One fit in the form that its diagnosis needs, wherever it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from astropy.modeling import Model
+from astropy.table import Row, Table
+
+from .._validation import require_finite, require_number
+from ..stamps import StampFits
+from ..stamps.boxes import Boxes
+from .information import Star
+from .locate import read_counts
+from .sky import estimate_sky
+
+__all__ = ['JUDGED', 'Fitted', 'read_fit']
+
+# Side of the box in which a star is judged, in units of the FWHM.
+JUDGED = 5.0
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """One fit of one star, and the pixels that it saw.
+
+    Attributes
+    ----------
+    counts : ndarray, shape (ny, nx)
+        Electrons, 0 where not used.
+    used : ndarray of bool, shape (ny, nx)
+        Pixels in the fit.
+    star : Star
+    x, y, flux : float
+        Position in the image and total flux.
+    background : ndarray, shape (ny, nx)
+        Electrons per pixel beside the star.
+    background_known : bool
+        Whether it was known, or fitted.
+    read_variance : float
+    is_converged : bool or None
+        What the fit says of itself, None if it does not.
+    shape : (ny, nx) or None
+        Box around the star that was fitted, where it is known.
+    """
+
+    counts: np.ndarray
+    used: np.ndarray
+    star: Star
+    x: float
+    y: float
+    flux: float
+    background: np.ndarray
+    background_known: bool
+    read_variance: float
+    is_converged: bool | None = None
+    shape: tuple | None = None
+
+    @cached_property
+    def grid(self):
+        """Return x and y of the pixels, (ny, nx) each."""
+        y, x = np.mgrid[:self.counts.shape[0], :self.counts.shape[1]]
+        return x, y
+
+    @cached_property
+    def image(self):
+        """Return the share of the flux in each pixel, (ny, nx)."""
+        return self.star.image(*self.grid, self.x, self.y)
+
+    @cached_property
+    def mean(self):
+        """Return the expected electrons, (ny, nx)."""
+        return np.maximum(self.flux * self.image + self.background, 0.0)
+
+    @cached_property
+    def variance(self):
+        """Return the expected variance, (ny, nx), positive."""
+        least = 1.0 / max(np.count_nonzero(self.used), 1)
+        return np.maximum(self.mean, least) + self.read_variance
+
+    @cached_property
+    def seen(self):
+        """Return which pixels the fit of the star saw, as far as that is known, (ny, nx)."""
+        if self.is_converged is not None:
+            return self.used
+        if self.shape is None:
+            return self.box(JUDGED)
+        box = Boxes.around(np.array([self.x]), np.array([self.y]), self.shape, self.counts.shape)
+        columns, lines = (place.reshape(self.shape) for place in box.places())
+        x, y = self.grid
+        return self.used & (x >= columns.min()) & (x <= columns.max()) & (
+            y >= lines.min()) & (y <= lines.max())
+
+    def box(self, size):
+        """Return which used pixels are in a box of so many FWHM around the star, (ny, nx)."""
+        x, y = self.grid
+        half = max(0.5 * size * self.star.fwhm, 1.5)
+        return self.used & (np.abs(x - self.x) <= half) & (np.abs(y - self.y) <= half)
+
+
+def read_fit(data, fit, psf, background, mask, read_variance, index, oversampling, shape):
+    """Return the `Fitted` that the arguments of `diagnose` describe.
+
+    Raises
+    ------
+    TypeError
+        If the fit is of a kind that is not known.
+    ValueError
+        If it lacks something, is not finite, or the data do not match.
+    """
+    if isinstance(fit, StampFits):
+        return _from_stamps(data, fit, index)
+    counts, used, known = read_counts(data, mask, background, read_variance)
+    values = {}
+    if isinstance(fit, Model):
+        star = Star(fit)
+        values = {name: float(np.ravel(getattr(fit, own).value)[0]) for name, own in (
+            ('x', star.unit.x), ('y', star.unit.y), ('flux', star.unit.scale))}
+    elif isinstance(fit, (Row, Mapping, Table)):
+        row = fit[index] if isinstance(fit, Table) else fit
+        values, fitted = _from_row(row)
+        if psf is None:
+            raise ValueError('A row of results needs the PSF it was fitted with, but there is '
+                             'none: pass it as psf=.')
+        star = Star(psf, oversampling)
+        if fitted is not None and known is None:
+            return _finish(counts, used, star, values, np.full(counts.shape, fitted), False,
+                           read_variance, shape)
+    else:
+        raise TypeError('A fit must be a fitted model, StampFits, or a row of a table with x_fit, '
+                        f'y_fit and flux_fit, but it is {type(fit).__name__}: pass one.')
+    if known is not None:
+        return _finish(counts, used, star, values, np.broadcast_to(known, counts.shape), True,
+                       read_variance, shape)
+    rest = counts - values['flux'] * star.integral * star.image(
+        *np.meshgrid(np.arange(counts.shape[1]), np.arange(counts.shape[0])),
+        values['x'], values['y'])
+    sky = estimate_sky(np.where(used, rest, 0.0), ~used, star.fwhm, read_variance)
+    return _finish(counts, used, star, values, sky.level, False, read_variance, shape)
+
+
+def _finish(counts, used, star, values, background, known, read_variance, shape):
+    """Return the `Fitted` of values in the scale of the model; raise unless they are finite."""
+    numbers = np.array([values[name] for name in ('x', 'y', 'flux')], dtype=float)
+    require_finite(numbers, 'Position and flux of a fit', 'pass one that was fitted')
+    x, y, flux = numbers.tolist()
+    return Fitted(counts, used, star, x, y, flux * star.integral, background, known,
+                  float(read_variance), shape=shape)
+
+
+def _from_row(row):
+    """Return position and flux of a row of results, and its background, None if not fitted."""
+    names = row.colnames if isinstance(row, Row) else list(row)
+    missing = [name for name in ('x_fit', 'y_fit', 'flux_fit') if name not in names]
+    if missing:
+        raise ValueError(f'A row of results needs x_fit, y_fit and flux_fit, but it has '
+                         f'{", ".join(names)}: rename the columns.')
+
+    def plain(name):
+        return float(getattr(row[name], 'value', row[name]))
+
+    values = {name: plain(f'{name}_fit') for name in ('x', 'y', 'flux')}
+    level = plain('background_fit') if 'background_fit' in names else np.nan
+    if 'local_bkg' in names and np.isfinite(level):
+        level += np.nan_to_num(plain('local_bkg'))
+    return values, level if np.isfinite(level) else None
+
+
+def _from_stamps(data, fits, index):
+    """Return one of many fits; its pixels and background are those that were fitted."""
+    index = int(require_number(index, 'index', 'pass the number of the stamp'))
+    if index >= len(fits):
+        raise ValueError(f'index must be below the number of stamps, {len(fits)}, but it is '
+                         f'{index}: pass another.')
+    problem = fits._problem
+    if np.shape(data)[-2:] != problem.shape:
+        raise ValueError(f'data must be the stamp of {problem.shape} pixels that was fitted, but '
+                         f'its shape is {np.shape(data)}: pass it.')
+    model = problem.model.copy()
+    for name, value in zip(fits.param_names, fits.params[index]):
+        if name in model.param_names:
+            setattr(model, name, value)
+    place = None
+    if problem.origin is not None:
+        place = problem.origin[index] + np.array(problem.shape[::-1]) // 2
+    star = Star(model, place=place)
+    counts, weights = problem.pixels(np.array([index]))
+    shift = np.broadcast_to(problem.read_variance, (len(fits), counts.shape[1]))[index]
+    used = np.ones(counts.shape[1], bool) if weights is None else weights[0] > 0
+    x, y, scale = (float(getattr(model, name).value)
+                   for name in (star.unit.x, star.unit.y, star.unit.scale))
+    whole = fits.model_images(index)
+    grid = np.meshgrid(np.arange(problem.shape[1]), np.arange(problem.shape[0]))
+    flux = scale * star.integral
+    background = whole - flux * star.image(*grid, x, y)
+    return Fitted(np.where(used, counts[0] - shift, 0.0).reshape(problem.shape),
+                  used.reshape(problem.shape), star, x, y, flux, np.maximum(background, 0.0),
+                  'background' not in fits.param_names, float(np.median(shift)),
+                  bool(fits.converged[index]))

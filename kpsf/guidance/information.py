@@ -1,0 +1,170 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What the pixels of a box tell about a star: expected information and Cramer-Rao errors."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..models.unit import UnitPSF
+from ..normalization import as_psf_model
+
+__all__ = ['BoxInformation', 'Star', 'box_information']
+
+# Sub-pixel positions along each axis over which errors are averaged.
+N_PHASES = 4
+# Step of the numerical derivatives, in units of the FWHM.
+_STEP = 1e-3
+# Above this FWHM in pixels the place in a pixel does not matter.
+_SMOOTH = 8.0
+
+
+class Star:
+    """A star of total flux 1 under a PSF of any normalization.
+
+    Parameters
+    ----------
+    psf : array_like or `~astropy.modeling.Model`
+    oversampling : int or (int, int), optional
+        Of an image.
+    place : (float, float), optional
+        On the detector, for models that change over it.
+
+    Attributes
+    ----------
+    model : `~astropy.modeling.Model`
+    integral : float
+        Total flux over the scale of the model.
+    unit : UnitPSF
+    """
+
+    def __init__(self, psf, oversampling=None, place=None):
+        self.model, self.integral = as_psf_model(psf, oversampling)
+        self.unit = UnitPSF(self.model, place)
+
+    @property
+    def fwhm(self):
+        """Return the full width at half maximum in pixels."""
+        return self.unit.fwhm
+
+    def image(self, x, y, x_0=0.0, y_0=0.0):
+        """Return the share of the flux in pixels at x, y of a star at x_0, y_0; all broadcast."""
+        with np.errstate(all='ignore'):
+            return np.nan_to_num(self.unit(x, y, x_0, y_0) / self.integral)
+
+    def slopes(self, x, y, x_0=0.0, y_0=0.0):
+        """Return the derivatives of `image` by x_0 and y_0."""
+        step = _STEP * self.fwhm
+        return tuple((self.image(x, y, x_0 + dx, y_0 + dy) - self.image(x, y, x_0 - dx, y_0 - dy))
+                     / (2.0 * step) for dx, dy in ((step, 0.0), (0.0, step)))
+
+    def phases(self):
+        """Return sub-pixel positions x, y that stand for all, (n, 1, 1) each."""
+        n = N_PHASES if self.fwhm < _SMOOTH else 2
+        phase = (np.arange(n) + 0.5) / n - 0.5
+        return tuple(grid.reshape(-1, 1, 1) for grid in np.meshgrid(phase, phase))
+
+
+@dataclass(frozen=True)
+class BoxInformation:
+    """Expected information about flux, x, y and background in boxes around a star.
+
+    Attributes
+    ----------
+    sides : ndarray of int, shape (n,)
+        Odd sides of the boxes in pixels.
+    information : ndarray, shape (n_phases, n, 4, 4)
+        For each place in the middle pixel.
+    score : ndarray, shape (n_phases, n, 4)
+        What light of neighbours that nobody knows of adds to the scores.
+    inside : ndarray, shape (n,)
+        Mean share of the flux in the box.
+    """
+
+    sides: np.ndarray
+    information: np.ndarray
+    score: np.ndarray
+    inside: np.ndarray
+
+    def covariance(self, *, background_known=False, position_known=False, prior=None):
+        """Return the Cramer-Rao covariance of the free parameters, (n_phases, n, k, k).
+
+        Flux is the first; then x and y unless they are known, and the
+        background unless it is. A prior is a standard deviation of x and y.
+        """
+        information, free = self.information.copy(), self._free(background_known, position_known)
+        if prior is not None:
+            information[..., [1, 2], [1, 2]] += np.asarray(prior, dtype=float)**-2.0
+        part = information[..., free, :][..., free]
+        scale = np.sqrt(np.diagonal(part, axis1=-2, axis2=-1))
+        scale = np.where(scale > 0, scale, 1.0)
+        scaled = part / scale[..., :, np.newaxis] / scale[..., np.newaxis, :]
+        # What a box does not determine has an error beyond measure.
+        lost = np.linalg.cond(scaled) > 1e12
+        scaled[lost] = np.eye(len(free))
+        inverse = np.linalg.inv(scaled)
+        inverse[lost] = np.inf
+        return inverse / scale[..., :, np.newaxis] / scale[..., np.newaxis, :]
+
+    def flux_errors(self, **known):
+        """Return the standard error of the flux in each box, (n,), as `covariance`."""
+        return np.sqrt(self.covariance(**known)[..., 0, 0].mean(axis=0))
+
+    def flux_bias(self, background_known=False, position_known=False):
+        """Return by how much neighbours outside of the model change the flux, (n,)."""
+        covariance = self.covariance(background_known=background_known,
+                                     position_known=position_known)
+        free = self._free(background_known, position_known)
+        with np.errstate(invalid='ignore'):
+            shift = np.sum(covariance[..., 0, :] * self.score[..., free], axis=-1)
+        return np.nan_to_num(shift.mean(axis=0), posinf=np.inf)
+
+    @staticmethod
+    def _free(background_known, position_known):
+        """Return the indices of the free parameters."""
+        return [0, *([] if position_known else [1, 2]), *([] if background_known else [3])]
+
+
+def box_information(star, flux, background, read_variance, largest, neighbours=()):
+    """Return the `BoxInformation` of all odd boxes from 3 pixels up to the largest.
+
+    Parameters
+    ----------
+    star : Star
+    flux, background, read_variance : float
+        Electrons, electrons per pixel, electrons squared per pixel.
+    largest : int
+        Side of the largest box, odd.
+    neighbours : sequence of (dx, dy, flux)
+        Stars beside it that the fit does not know of.
+
+    Returns
+    -------
+    BoxInformation
+    """
+    half = largest // 2
+    x, y = (grid[np.newaxis] for grid in np.meshgrid(*[np.arange(-half, half + 1.0)] * 2))
+    x_0, y_0 = star.phases()
+    image = star.image(x, y, x_0, y_0)
+    by_x, by_y = (flux * slope for slope in star.slopes(x, y, x_0, y_0))
+    others = sum((strength * star.image(x, y, x_0 + dx, y_0 + dy)
+                  for dx, dy, strength in neighbours), np.zeros_like(image))
+    variance = np.maximum(flux * image, 0.0) + np.maximum(others, 0.0) + background + read_variance
+    # Where nothing is expected, one photon in a million cells keeps the division finite.
+    variance = np.maximum(variance, 1e-6 * max(flux, 1e-6))
+    derivatives = (image, by_x, by_y, np.ones_like(image))
+    rings = np.maximum(np.abs(x), np.abs(y)).astype(int)[0].ravel()
+
+    def nested(values):
+        """Sum values (n_phases, ny, nx) over all boxes, (n_phases, half)."""
+        sums = [np.bincount(rings, row, half + 1) for row in values.reshape(len(values), -1)]
+        return np.cumsum(sums, axis=1)[:, 1:]
+
+    information = np.empty((len(image), half, 4, 4))
+    score = np.empty((len(image), half, 4))
+    for i, first in enumerate(derivatives):
+        weighted = first / variance
+        score[..., i] = nested(weighted * others)
+        for j in range(i + 1):
+            information[..., i, j] = information[..., j, i] = nested(weighted * derivatives[j])
+    return BoxInformation(np.arange(3, largest + 1, 2), information, score,
+                          nested(image).mean(axis=0))

@@ -1,0 +1,18 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Numbers in the sentences of the guidance."""
+
+__all__ = ['percent', 'pixels']
+
+
+def percent(share, signed=False):
+    """Return a share as a percentage with two digits, and none that mean nothing."""
+    value = 100.0 * share
+    if abs(value) < 0.005:
+        return '0 %'
+    digits = 0 if abs(value) >= 9.95 else 1 if abs(value) >= 1 else 2
+    return f'{value:{"+" if signed else ""}.{digits}f} %'
+
+
+def pixels(x, y):
+    """Return a place in the image."""
+    return f'({x:.1f}, {y:.1f})'

@@ -1,0 +1,92 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Where the fits of a series start: at the star in the median image."""
+
+import numpy as np
+
+from ..flags import FitFlag
+from ..guidance import locate_source
+from ..models import EllipticalGaussianPSF
+from ..stamps import fit_stamps
+
+__all__ = ['FAR_FROM_TARGET', 'UNUSABLE', 'median_start']
+
+# Headers know the position better than this; a fit further off sits on another star.
+FAR_FROM_TARGET = 1.5
+UNUSABLE = (FitFlag.NOT_CONVERGED | FitFlag.TOO_FEW_PIXELS | FitFlag.NO_COVARIANCE
+            | FitFlag.CENTROID_OUTSIDE | FitFlag.FLUX_NOT_POSITIVE | FitFlag.LITTLE_FLUX_INSIDE)
+# More cadences than this do not make a median image better.
+MAX_MEDIAN_CADENCES = 500
+# Standard deviation in pixels of a Gaussian like the PSF, before it is fitted.
+TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
+
+
+def median_start(tpf, plan, electrons, used, known):
+    """Return position and shape of the median image as starting values by name.
+
+    Parameters
+    ----------
+    tpf : TargetPixels
+    plan : FitPlan
+    electrons : ndarray, shape (n, ny, nx)
+    used : ndarray of bool, shape (n, ny, nx)
+    known : ndarray, shape () or (n, ny, nx)
+        Known background in electrons.
+    """
+    some = slice(None, None, max(1, len(used) // MAX_MEDIAN_CADENCES))
+    electrons, used = electrons[some], used[some]
+    ever = used.any(axis=0)
+    if ever.sum() < len(plan.free_names):
+        return {}
+    image = _median(electrons, used, ever)
+    known = (np.where(ever, _median(known[some], used, ever), 0.0)[np.newaxis]
+             if known.ndim else known)
+    held = {name: np.median(values) for name, values in plan.position.items()}
+    target = [np.median(place) for place in tpf.expected_positions()]
+
+    def fit(start):
+        # With nothing shared: a single stamp reaches its minimum more surely that way.
+        return fit_stamps(image[np.newaxis], plan.model, read_variance=tpf.read_variance,
+                          init={**held, **start}, fixed=plan.fixed, n_threads=1,
+                          **plan.background_arguments(known, ever[np.newaxis]))
+
+    fits = [fit({})]
+    if not held:
+        fits += [fit(start) for start in _located_start(tpf, plan, image, target)]
+    best = _choose(fits, plan, target)
+    if best is None:
+        return {}
+    return {name: best.params[0, best.param_names.index(name)]
+            for name in (plan.x, plan.y, *plan.shape_names) if name in plan.free_names}
+
+
+def _median(values, used, ever):
+    """Return the median image (ny, nx), NaN where no cadence has a usable pixel."""
+    image = np.full(ever.shape, np.nan)
+    image[ever] = np.nanmedian(np.where(used, values, np.nan)[:, ever], axis=0)
+    return image
+
+
+def _located_start(tpf, plan, image, target):
+    """Return a list of one start, the source next to the target, or of none."""
+    psf, shape = plan.model, {}
+    if type(psf) is EllipticalGaussianPSF and not any(psf.fixed[name] for name in 'abc'):
+        stddev = TYPICAL_STDDEV[tpf.mission]
+        psf = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
+        shape = {name: getattr(psf, name).value for name in plan.shape_names}
+    # What goes wrong here, a PSF wider than the stamp for example, is said by the fit itself.
+    try:
+        found = locate_source(np.where(np.isfinite(image), np.maximum(image, 0.0), np.nan), psf,
+                              near=target, read_variance=tpf.read_variance)
+    except (ArithmeticError, ValueError):
+        return []
+    return [{plan.x: row['x'], plan.y: row['y']} | shape for row in found]
+
+
+def _choose(fits, plan, target):
+    """Return the fit that is at the target, or has the best likelihood; None if all failed."""
+    usable = [fit for fit in fits if not fit.flags[0] & UNUSABLE]
+    places = [[fit.params[0, fit.param_names.index(name)] for name in (plan.x, plan.y)]
+              for fit in usable]
+    near = [fit for fit, place in zip(usable, places)
+            if np.hypot(*np.subtract(place, target)) <= FAR_FROM_TARGET]
+    return min(near or usable, key=lambda fit: fit.deviance[0], default=None)
