@@ -11,7 +11,7 @@ from astropy.nddata import NDData
 from astropy.utils.exceptions import AstropyUserWarning
 
 from ._kernels.spline import phase_sums
-from ._validation import as_float_array, require_finite, require_number, require_positive_integer
+from ._validation import as_float_array, require_finite, require_positive_integer
 from .models import TabulatedPRF, total_flux_name
 from .models.unit import UnitPSF
 
@@ -29,6 +29,11 @@ _N_ANNULI, _INNER = 8, 0.6
 # A power law that falls less steeply holds no finite light.
 _LEAST_SLOPE = 2.1
 _N_ANGLES = 720
+# Grids that are halved until the sum changes by less than this, and the least share of the light
+# of a round star of that peak and width that an integral must have.
+_PRECISION, _N_HALVINGS, _LEAST_INTEGRAL = 1e-3, 3, 1e-3
+# An oversampling that one would guess.
+LARGEST_HINT = 50
 
 _warned = WeakSet()
 
@@ -101,9 +106,9 @@ class Normalization:
             steps = ' x '.join(str(n) for n in sorted(set(self.oversampling)))
             return (f'total flux {times}: the image is oversampled {steps} times and sums to '
                     f'{self.sum:.4g}, not to {n_samples}')
-        side = round(np.sqrt(self.sum))
+        side = round(min(np.sqrt(self.sum), 1e3))
         hint = (f' (if it is oversampled {side} times, pass oversampling={side})'
-                if side > 1 and abs(self.sum / side**2 - 1.0) < 1e-3 else '')
+                if 1 < side <= LARGEST_HINT and abs(self.sum / side**2 - 1.0) < 1e-3 else '')
         return f'total flux {times}: the PSF sums to {self.sum:.4g}, not to 1{hint}'
 
     def __str__(self):
@@ -149,7 +154,7 @@ def describe_normalization(psf, oversampling=None):
         If it is neither an image nor a model.
     ValueError
         If the image has pixels that are not finite, no positive sum, or less
-        than two pixels along an axis; if a model has no position or flux, or
+        than four pixels along an axis; if a model has no position or flux, or
         ``oversampling`` is no whole number or given with a model.
 
     Notes
@@ -220,7 +225,7 @@ def normalize_psf(psf, oversampling=None):
     unit = UnitPSF(model)
     if not isinstance(psf, Model):
         return unit.images[0] * (np.prod(unit.steps) / unit.images[0].sum())
-    if _is_known_to_be_total(model) and total_flux_name(model) is not None:
+    if _is_known_to_be_total(model):
         return model.copy()
     if isinstance(model, TabulatedPRF):
         return _normalized_table(model)
@@ -231,7 +236,8 @@ def normalize_psf(psf, oversampling=None):
         return model.copy()
     from photutils.psf import make_psf_model
     own = model.copy()
-    setattr(own, unit.scale, 1.0 / integral)
+    scale = getattr(own, unit.scale)
+    scale.value = 1.0 / integral
     return make_psf_model(own, x_name=unit.x, y_name=unit.y, normalize=False)
 
 
@@ -327,7 +333,7 @@ def as_psf_model(psf, oversampling=None):
         from photutils.psf import ImagePSF
         image = unit.images[0] * (np.prod(unit.steps) / unit.images[0].sum())
         return ImagePSF(image, oversampling=unit.steps[::-1]), 1.0
-    if _is_known_to_be_total(model) and total_flux_name(model) is not None:
+    if _is_known_to_be_total(model):
         return model, 1.0
     return model, (_of_images if unit.is_image else _of_function)(unit)['integral']
 
@@ -345,7 +351,8 @@ def warn_unless_total_flux(model):
     Models of which it is known, those by formula of photutils and kpsf, cost
     nothing; the images of others are summed.
     """
-    if _is_known_to_be_total(model) or model in _warned:
+    is_psf = isinstance(model, Model) and len(model) == 1 and total_flux_name(model) is not None
+    if not is_psf or _is_known_to_be_total(model) or model in _warned:
         return
     try:
         unit = UnitPSF(model)
@@ -364,12 +371,12 @@ def warn_unless_total_flux(model):
 
 
 def _is_known_to_be_total(model):
-    """Say whether a model's flux is its total flux by construction, or it has none."""
+    """Say whether a model's flux is its total flux by construction."""
     if isinstance(model, TabulatedPRF):
         return model.normalize is not None
-    return (not isinstance(model, Model) or len(model) != 1 or total_flux_name(model) is None
-            or type(model).__module__ in ('photutils.psf.functional_models',
-                                          'kpsf.models.gaussian', 'kpsf.models.integrated'))
+    return total_flux_name(model) is not None and (
+        type(model).__module__ in ('photutils.psf.functional_models',
+                                   'kpsf.models.gaussian', 'kpsf.models.integrated'))
 
 
 def _as_model(psf, oversampling):
@@ -395,8 +402,10 @@ def _as_model(psf, oversampling):
 
 def _checked_image(psf):
     """Return the image of a PSF as an array; raise unless it can be normalized."""
-    image = psf.data if isinstance(psf, NDData) else getattr(psf, 'value', psf)
-    if isinstance(psf, type) or callable(psf):
+    image = getattr(psf, 'value', psf)
+    if isinstance(psf, NDData):
+        image = psf.data if psf.mask is None else np.ma.masked_array(psf.data, psf.mask)
+    if psf is None or isinstance(psf, (type, str)) or callable(psf):
         found = psf.__name__ if isinstance(psf, type) else type(psf).__name__
         raise TypeError(f'A PSF must be an image or an astropy model, but it is {found}: pass an '
                         'array, or an instance of a model.')
@@ -435,20 +444,38 @@ def _sums_of_phases(image, steps):
 
 def _of_function(unit):
     """Return sum, peak, integral, phase_spread and outside of a model that is a function."""
-    step = _STEP * unit.fwhm
-    offsets = step * np.arange(-round(_REACH / _STEP), round(_REACH / _STEP) + 1)
-    with np.errstate(all='ignore'):
-        values = np.nan_to_num(unit(*np.meshgrid(offsets, offsets)))
-    middle = (len(offsets) - 1) / 2
-    inside = values.sum() * step**2
-    outside = _share_outside(values, (1.0 / step, 1.0 / step), (middle, middle))
-    integral = inside / (1.0 - (outside if outside < 0.5 else 0.0))
-    if not integral > 0:
-        raise ValueError(f'A PSF must have a positive integral, but that of '
-                         f'{type(unit.model).__name__} is {integral:.6g}: correct its parameters.')
+    integral = 1.0 if _is_known_to_be_total(unit.model) else _integrate(unit)
     spread = _spread_of_function(unit)
     return {'sum': float(integral), 'peak': unit.peak, 'integral': float(integral),
             'phase_spread': spread, 'outside': 0.0}
+
+
+def _integrate(unit):
+    """Return the integral of a function over the plane."""
+    step, inside = _STEP * unit.fwhm, np.nan
+    for _ in range(_N_HALVINGS + 1):
+        previous, (inside, outside) = inside, _sum_on_grid(unit, step)
+        if abs(inside / previous - 1.0) < _PRECISION:
+            break
+        step /= 2.0
+    if np.isnan(outside):
+        raise ValueError(f'The light of a PSF must be finite, but the wings of '
+                         f'{type(unit.model).__name__} do not fall steeply enough: pass one that '
+                         'ends, such as an image.')
+    if not inside > _LEAST_INTEGRAL * unit.peak * unit.fwhm**2:
+        raise ValueError(f'A PSF must have a positive integral, but that of '
+                         f'{type(unit.model).__name__} is {inside:.6g}: correct its parameters.')
+    return inside / (1.0 - outside)
+
+
+def _sum_on_grid(unit, step):
+    """Return the integral within a square around the star, and the share outside of it."""
+    half = round(_REACH * unit.fwhm / step)
+    offsets = step * np.arange(-half, half + 1)
+    with np.errstate(all='ignore'):
+        values = np.nan_to_num(unit(*np.meshgrid(offsets, offsets)))
+    outside = _share_outside(values, (1.0 / step, 1.0 / step), (half, half))
+    return values.sum() * step**2, outside
 
 
 def _spread_of_function(unit):
@@ -528,15 +555,19 @@ def _normalized_photutils(model, unit):
     scales = np.prod(unit.steps) / unit.images.sum(axis=(1, 2), keepdims=True)
     images = unit.images * scales
     names = ('flux', 'x_0', 'y_0')
-    values = {name: getattr(model, name).value for name in names}
-    kept = {'fixed': {name: model.fixed[name] for name in names},
-            'bounds': {name: model.bounds[name] for name in names}}
+    values = {name: getattr(model, name).quantity if getattr(model, name).unit is not None
+              else getattr(model, name).value for name in names}
     if model.data.ndim == 2:
-        return type(model)(images[0], origin=model.origin, oversampling=unit.steps[::-1],
-                           fill_value=model.fill_value, **values, **kept)
-    meta = dict(model.meta) | {'grid_xypos': model.grid_xypos,
-                               'oversampling': unit.steps[::-1]}
-    return type(model)(NDData(images, meta=meta), fill_value=model.fill_value, **values, **kept)
+        scaled = type(model)(images[0], origin=model.origin, oversampling=unit.steps[::-1],
+                             fill_value=model.fill_value, name=model.name, **values)
+    else:
+        meta = dict(model.meta) | {'grid_xypos': model.grid_xypos,
+                                   'oversampling': unit.steps[::-1]}
+        scaled = type(model)(NDData(images, meta=meta), fill_value=model.fill_value, **values)
+        scaled.name = model.name
+    for name in names:
+        scaled.fixed[name], scaled.bounds[name] = model.fixed[name], model.bounds[name]
+    return scaled
 
 
 def _area(psf, oversampling):
@@ -548,12 +579,10 @@ def _area(psf, oversampling):
 
 def _times(values, factor):
     """Return numbers or quantities times a factor."""
-    if not hasattr(values, 'unit'):
-        values = as_float_array(values, 'What is converted')
-        if values.ndim == 0:
-            return require_number(abs(values), 'What is converted', 'pass it') * factor * (
-                -1.0 if values < 0 else 1.0)
-    return values * factor
+    if hasattr(values, 'unit'):
+        return values * factor
+    values = as_float_array(values, 'What is converted') * factor
+    return float(values) if values.ndim == 0 else values
 
 
 def _percent(share):

@@ -5,11 +5,15 @@ from dataclasses import dataclass
 
 import astropy.units as u
 import numpy as np
+from astropy.coordinates import SkyCoord
 from astropy.units import Quantity
 
 from ._validation import as_float_array, require_finite, require_proper_prior
 
 __all__ = ['CentroidPrior', 'GaussianPrior']
+
+# Step in degrees of the derivatives of a WCS, some milliarcseconds.
+STEP = 1e-6
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,10 @@ class CentroidPrior:
     """
 
     def __init__(self, stddev, x=None, y=None):
+        if isinstance(stddev, (tuple, list)) and len(stddev) == 2:
+            # One of them may be an array, the other a number.
+            stddev = np.broadcast_arrays(*(as_float_array(own, 'The stddev of a CentroidPrior')
+                                           for own in stddev))
         values = as_float_array(stddev, 'The stddev of a CentroidPrior')
         if values.ndim > 2 or values.shape not in ((), (2,), (2, *values.shape[1:])):
             raise ValueError('The stddev of a CentroidPrior must be a number or a pair, but it '
@@ -195,6 +203,9 @@ class CentroidPrior:
         ValueError
             If the file does not tell where the target is.
         """
+        if not hasattr(tpf, 'expected_positions'):
+            raise TypeError('TargetPixels are needed, but it is '
+                            f'{type(tpf).__name__}: pass what read_tpf returned.')
         if tpf.meta.get('target_position_from') == 'centre of the stamp':
             raise ValueError(f'A header with the position of the target is needed, but that of '
                              f'{tpf.target} has none: pass CentroidPrior(stddev, x, y).')
@@ -228,8 +239,14 @@ class CentroidPrior:
         Of the cadences that it was made from it is no independent knowledge:
         use it for others, or for fainter stars.
         """
-        places = np.array([getattr(light_curve[name], 'value', light_curve[name])
-                           for name in 'xy'], dtype=float)
+        try:
+            columns = [light_curve[name] for name in ('x', 'y', 'flags')]
+        except (KeyError, TypeError, IndexError):
+            raise TypeError('A light curve with the columns x, y and flags is needed, but it is '
+                            f'{type(light_curve).__name__}: pass what extract_light_curve '
+                            'returned.') from None
+        places = np.array([np.ma.filled(np.ma.masked_array(
+            getattr(column, 'value', column), dtype=float), np.nan) for column in columns[:2]])
         good = np.isfinite(places).all(axis=0) & (np.asarray(light_curve['flags']) == 0)
         if good.sum() < 3:
             raise ValueError('Positions of at least 3 cadences without flags are needed, but '
@@ -332,9 +349,12 @@ def _width(own, start):
 
 def _sky_to_pixels(coord, error, wcs):
     """Return x, y and the standard deviations along them, (2,) or (2, n), of places in the sky."""
-    if not wcs.has_celestial:
-        raise ValueError('A celestial WCS is needed, but this one has the axes '
-                         f'{", ".join(wcs.axis_type_names) or "none"}: pass that of the image.')
+    if not isinstance(coord, SkyCoord):
+        raise TypeError(f'Positions must be a SkyCoord, but they are {type(coord).__name__}: make '
+                        'one of them.')
+    if not getattr(wcs, 'has_celestial', False):
+        raise ValueError(f'A celestial WCS is needed, but this one {_axes_of(wcs)}: pass that of '
+                         'the image.')
     celestial = wcs.celestial
     x, y = (np.asarray(place, dtype=float) for place in celestial.world_to_pixel(coord))
     if not np.all(np.isfinite(x) & np.isfinite(y)):
@@ -346,19 +366,25 @@ def _sky_to_pixels(coord, error, wcs):
                                  for each in pair):
         raise TypeError(f'The error of a position must be an angle or a pair of angles, but it is '
                         f'{error!r}: pass for example 0.1 * u.arcsec.')
-    errors = np.array(np.broadcast_arrays(*(each.to_value(u.deg) for each in pair), x)[:2])
-    variances = [_pixel_variances(celestial, *place, *own) for *place, own in zip(
-        np.ravel(x), np.ravel(y), errors.reshape(2, -1).T)]
-    stddev = np.sqrt(np.array(variances).T).reshape(2, *x.shape)
-    return x, y, stddev
+    try:
+        errors = np.array(np.broadcast_arrays(*(each.to_value(u.deg) for each in pair), x)[:2])
+    except ValueError:
+        raise ValueError(f'The error of positions must be one or one per star, {np.size(x)}, but '
+                         f'there are {np.size(pair[0])}: pass as many.') from None
+    if errors.shape[1:] != x.shape:
+        raise ValueError(f'The error of positions must be one or one per star, {np.size(x)}, but '
+                         f'there are {errors[0].size}: pass as many.')
+    require_proper_prior(0.0, errors, 'positions in the sky')
+    # Differences, as a distorted WCS has no other derivative. In ICRS, whatever the axes are.
+    here = coord.icrs
+    steps = [(STEP * u.deg, 0.0 * u.deg), (0.0 * u.deg, STEP * u.deg)]
+    away = np.array([celestial.world_to_pixel(here.spherical_offsets_by(*step)) for step in steps])
+    slopes = (away - np.array([x, y])) / STEP
+    return x, y, np.sqrt(np.sum(slopes**2 * errors[:, np.newaxis]**2, axis=0))
 
 
-def _pixel_variances(wcs, x, y, along_ra, along_dec):
-    """Return the variances along x and y of errors along the axes of the sky, in degrees."""
-    # Differences, as a distorted WCS has no other derivative.
-    here = wcs.pixel_to_world(x, y)
-    step = 1e-3 if min(along_ra, along_dec) > 0 else 0.0
-    away = np.array([wcs.world_to_pixel(here.spherical_offsets_by(*offset)) for offset in (
-        (step * u.arcsec, 0 * u.arcsec), (0 * u.arcsec, step * u.arcsec))], dtype=float)
-    slopes = (away - [x, y]).T / (step / 3600.0) if step else np.full((2, 2), np.nan)
-    return slopes**2 @ np.array([along_ra, along_dec])**2
+def _axes_of(wcs):
+    """Return in words what a WCS is of."""
+    names = getattr(wcs, 'axis_type_names', None)
+    return f'is a {type(wcs).__name__}' if names is None else (
+        f'has the axes {", ".join(names) or "of none"}')

@@ -1,16 +1,29 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Priors on parameters and positions, and what the fitter makes of them."""
 
+import dataclasses
 import pickle
 
+import astropy.units as u
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.io import fits as astropy_fits
 from astropy.modeling import models
 from astropy.table import QTable
-from numpy.testing import assert_allclose
+from astropy.wcs import WCS
+from numpy.testing import assert_allclose, assert_array_equal
 from photutils.psf import CircularGaussianPRF, CircularGaussianPSF, PSFPhotometry
 
-from kpsf import CentroidPrior, EllipticalGaussianPSF, PoissonLikelihoodFitter, fit_stamps
+from kpsf import (
+    CentroidPrior,
+    EllipticalGaussianPSF,
+    PoissonLikelihoodFitter,
+    extract_light_curve,
+    fit_stamps,
+    read_tpf,
+    simulate_tpf,
+)
 from kpsf.priors import GaussianPrior
 
 Y, X = np.mgrid[:11, :11]
@@ -247,3 +260,285 @@ def test_priors_show_what_they_are_and_can_be_copied():
     fitter = PoissonLikelihoodFitter(priors=[CentroidPrior(0.1), {'flux': (5, 1)}])
     assert ('priors=[CentroidPrior(stddev=(0.1, 0.1)), '
             "{'flux': GaussianPrior(mean=5.0, stddev=1.0)}]") in repr(fitter)
+
+
+def make_wcs(scales=(4.0, 4.0), angle=0.0, dec=10.0, mirrored=True):
+    """Return a WCS with pixels of these sizes in arcseconds along x and y, turned by degrees."""
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ['RA---TAN', 'DEC--TAN']
+    wcs.wcs.crval, wcs.wcs.crpix = [120.0, dec], [51.0, 41.0]
+    cosine, sine = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    # Sky = turn of (pixel times scale): the axes of the pixels stay at right angles.
+    sky_of_pixel = np.array([[cosine, -sine], [sine, cosine]]) @ np.diag(scales) / 3600.0
+    wcs.wcs.cd = np.diag([-1.0 if mirrored else 1.0, 1.0]) @ sky_of_pixel
+    return wcs
+
+
+def star_at(x, y, wcs):
+    return wcs.pixel_to_world(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+
+
+@pytest.mark.parametrize('dec', [0.0, 10.0, -75.0])
+@pytest.mark.parametrize(('scales', 'angle', 'expected'), [
+    ((4.0, 4.0), 0.0, (0.1, 0.2)), ((4.0, 2.0), 0.0, (0.1, 0.4)), ((4.0, 4.0), 90.0, (0.2, 0.1)),
+    ((4.0, 2.0), 90.0, (0.2, 0.2)), ((21.0, 21.0), 180.0, (0.4 / 21, 0.8 / 21)),
+    ((4.0, 4.0), 30.0, (np.sqrt(0.75 * 0.01 + 0.25 * 0.04), np.sqrt(0.25 * 0.01 + 0.75 * 0.04))),
+    ((4.0, 2.0), 30.0, (np.sqrt(0.75 * 0.01 + 0.25 * 0.04),
+                        2.0 * np.sqrt(0.25 * 0.01 + 0.75 * 0.04)))])
+def test_errors_on_the_sky_become_those_along_the_pixels(scales, angle, expected, dec):
+    wcs = make_wcs(scales, angle, dec)
+    errors = 0.4 * u.arcsec, 800.0 * u.mas
+    prior = CentroidPrior.from_sky(star_at(50.0, 40.0, wcs), errors, wcs)
+    assert_allclose(prior.stddev, expected, rtol=1e-4)
+    assert_allclose([prior.x, prior.y], [50.0, 40.0], atol=1e-6)
+
+
+@pytest.mark.parametrize('mirrored', [True, False])
+def test_one_error_is_the_same_along_all_directions(mirrored):
+    wcs = make_wcs((4.0, 2.0), 37.0, mirrored=mirrored)
+    prior = CentroidPrior.from_sky(star_at(51.5, 43.0, wcs), 0.4 * u.arcsec, wcs)
+    assert_allclose(prior.stddev, [0.1, 0.2], rtol=1e-4)
+    assert all(isinstance(stddev, float) for stddev in prior.stddev)
+    assert prior.x.shape == ()
+
+
+def test_errors_on_the_sky_are_the_scatter_of_positions():
+    wcs = make_wcs((4.0, 2.5), 25.0, dec=60.0)
+    star = star_at(47.0, 44.0, wcs)
+    along_ra, along_dec = np.random.default_rng(6).normal(0.0, [[0.3], [1.1]], (2, 20000))
+    scattered = star.spherical_offsets_by(along_ra * u.arcsec, along_dec * u.arcsec)
+    prior = CentroidPrior.from_sky(star, (0.3 * u.arcsec, 1.1 * u.arcsec), wcs)
+    assert_allclose(prior.stddev, np.std(wcs.world_to_pixel(scattered), axis=1), rtol=0.02)
+
+
+def test_many_stars_have_their_own_errors():
+    wcs, x, y = make_wcs((4.0, 2.0)), [50.0, 20.0, 90.0], [40.0, 61.0, 3.0]
+    stars = star_at(x, y, wcs)
+    errors = [0.4, 0.8, 0.04] * u.arcsec
+    prior = CentroidPrior.from_sky(stars, errors, wcs)
+    # So far from the middle, a tangential projection is larger by less than 1e-5.
+    assert_allclose(prior.stddev, [[0.1, 0.2, 0.01], [0.2, 0.4, 0.02]], rtol=1e-4)
+    assert_allclose([prior.x, prior.y], [x, y], atol=1e-6)
+    both = CentroidPrior.from_sky(stars, (errors, 0.2 * u.arcsec), wcs)
+    assert_allclose(both.stddev, [[0.1, 0.2, 0.01], [0.1, 0.1, 0.1]], rtol=1e-4)
+    one = CentroidPrior.from_sky(stars, 0.4 * u.arcsec, wcs)
+    assert_allclose(one.stddev, [[0.1] * 3, [0.2] * 3], rtol=1e-4)
+
+
+def test_stars_in_other_frames_are_the_same():
+    wcs = make_wcs((4.0, 2.0), 20.0)
+    star = star_at(30.0, 20.0, wcs)
+    prior, same = (CentroidPrior.from_sky(each, 0.4 * u.arcsec, wcs)
+                   for each in (star, star.galactic))
+    assert_allclose([*same.stddev, same.x, same.y], [*prior.stddev, prior.x, prior.y], rtol=1e-6)
+
+
+def test_the_celestial_part_of_a_larger_wcs_is_used():
+    cube = WCS(naxis=3)
+    cube.wcs.ctype = ['RA---TAN', 'DEC--TAN', 'WAVE']
+    cube.wcs.crval, cube.wcs.crpix = [120.0, 10.0, 5e-7], [51.0, 41.0, 1.0]
+    cube.wcs.cdelt = [-4 / 3600, 2 / 3600, 1e-9]
+    prior = CentroidPrior.from_sky(SkyCoord(120.0, 10.0, unit='deg'), 0.4 * u.arcsec, cube)
+    assert_allclose([*prior.stddev, prior.x, prior.y], [0.1, 0.2, 50.0, 40.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(('error', 'kind', 'match'), [
+    (0.4, TypeError, 'must be an angle or a pair of angles, but it is 0.4: pass for example'),
+    (0.4 * u.pix, TypeError, 'must be an angle or a pair of angles'),
+    ((0.4 * u.arcsec, 0.4), TypeError, 'must be an angle or a pair of angles'),
+    ((0.4 * u.arcsec,), TypeError, 'must be an angle or a pair of angles'),
+    ((0.4 * u.arcsec,) * 3, TypeError, 'must be an angle or a pair of angles'),
+    (None, TypeError, 'must be an angle or a pair of angles'),
+    (0.0 * u.arcsec, ValueError, 'finite stddev > 0'),
+    (-0.4 * u.arcsec, ValueError, 'finite stddev > 0'),
+    (np.nan * u.arcsec, ValueError, 'finite stddev > 0'),
+    ((0.4 * u.arcsec, 0.0 * u.arcsec), ValueError, 'finite stddev > 0')])
+def test_wrong_errors_on_the_sky_are_refused(error, kind, match):
+    wcs = make_wcs()
+    with pytest.raises(kind, match=match):
+        CentroidPrior.from_sky(star_at(50.0, 40.0, wcs), error, wcs)
+
+
+def test_errors_of_another_number_of_stars_are_refused():
+    wcs = make_wcs()
+    with pytest.raises(ValueError):
+        CentroidPrior.from_sky(star_at([50.0, 51.0], [40.0, 41.0], wcs), [1, 2, 3] * u.arcsec, wcs)
+
+
+def test_stars_and_images_that_do_not_fit_the_wcs_are_refused():
+    wcs = make_wcs()
+    line = WCS(naxis=2)
+    line.wcs.ctype = ['WAVE', 'LINEAR']
+    star = SkyCoord([120.0, 300.0], [10.0, -10.0], unit='deg')
+    with pytest.raises(ValueError, match='but this one has the axes WAVE'):
+        CentroidPrior.from_sky(star, 0.1 * u.arcsec, line)
+    with pytest.raises(ValueError, match='but 1 of 2 are not: leave them out'):
+        CentroidPrior.from_sky(star, 0.1 * u.arcsec, wcs)
+
+
+TPF_PSF = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 0.8, 0.7, 0.2)
+N_CADENCES = 60
+
+
+@pytest.fixture(scope='module')
+def series(tmp_path_factory):
+    """Return the pixels of a faint star that drifts, and the truth."""
+    path = tmp_path_factory.mktemp('priors') / 'star.fits'
+    simulate_tpf(path, TPF_PSF, n_cadences=N_CADENCES, shape=(9, 10), drift=0.2, seed=4,
+                 stars=[(15.0, 4.3, 3.9)], background=1.0)
+    return read_tpf(path), astropy_fits.getdata(path, 'TRUTH')
+
+
+def extract(pixels, position):
+    return extract_light_curve(pixels, TPF_PSF, shape='fixed', position=position,
+                               background='known')
+
+
+def test_the_prior_of_a_file_has_the_motion_of_each_cadence(series):
+    pixels, truth = series
+    prior = CentroidPrior.from_tpf(pixels, (0.05, 0.1))
+    assert prior.stddev == (0.05, 0.1)
+    assert_allclose(prior.x, np.ravel(truth['X']), atol=0.02)
+    assert_allclose(prior.y, np.ravel(truth['Y']), atol=0.02)
+    assert np.ptp(prior.x) > 0.1
+    assert CentroidPrior.from_tpf(pixels).stddev == (0.1, 0.1)
+
+
+def test_a_file_that_does_not_know_its_target_is_refused(series):
+    pixels, _ = series
+    other = dataclasses.replace(pixels, meta={**pixels.meta, 'target_position_from':
+                                              'centre of the stamp'})
+    with pytest.raises(ValueError, match='A header with the position of the target is needed'):
+        CentroidPrior.from_tpf(other)
+
+
+def test_the_prior_of_a_light_curve_is_its_median_position(series):
+    light_curve = extract(series[0], 'free')
+    good = light_curve['flags'] == 0
+    prior = CentroidPrior.from_light_curve(light_curve)
+    for centre, stddev, name in zip((prior.x, prior.y), prior.stddev, 'xy', strict=True):
+        places = light_curve[name].value[good]
+        assert_allclose(centre, np.median(places), rtol=1e-12)
+        assert_allclose(stddev, 1.4826 * np.median(np.abs(places - np.median(places))),
+                        rtol=1e-10)
+    assert CentroidPrior.from_light_curve(light_curve, (0.3, 0.2)).stddev == (0.3, 0.2)
+    # Cadences with a flag do not count.
+    marked = light_curve.copy()
+    marked['flags'][:20] = 1
+    marked['x'][:20] = 1e3 * u.pix
+    expected = np.median(light_curve['x'].value[20:][light_curve['flags'][20:] == 0])
+    assert_allclose(CentroidPrior.from_light_curve(marked).x, expected, rtol=1e-12)
+
+
+def test_positions_that_were_held_have_a_small_scatter(series):
+    held = extract(series[0], (4.3, 3.9))
+    prior = CentroidPrior.from_light_curve(held)
+    assert_allclose([prior.x, prior.y], [4.3, 3.9], rtol=1e-12)
+    assert prior.stddev == (1e-3, 1e-3)
+
+
+def test_a_light_curve_without_good_cadences_is_refused(series):
+    light_curve = extract(series[0], 'free')
+    light_curve['flags'][2:] = 1
+    with pytest.raises(ValueError, match='at least 3 cadences without flags are needed'):
+        CentroidPrior.from_light_curve(light_curve)
+
+
+def test_a_narrow_prior_holds_each_cadence_of_a_light_curve(series):
+    prior = CentroidPrior.from_tpf(series[0], 1e-4)
+    light_curve = extract(series[0], prior)
+    assert_allclose(light_curve['x'].value, prior.x, atol=1e-3)
+    assert_allclose(light_curve['y'].value, prior.y, atol=1e-3)
+    assert_allclose(light_curve['x_err'].value, 1e-4, rtol=1e-2)
+    known = extract(series[0], (prior.x, prior.y))
+    assert_allclose(light_curve['flux'].value, known['flux'].value, rtol=1e-3)
+
+
+def test_a_wide_prior_changes_nothing(series):
+    free, wide = (extract(series[0], position) for position in ('free', CentroidPrior(1e4, 0, 0)))
+    assert_allclose(wide['x'].value, free['x'].value, atol=2e-3)
+    assert_allclose(wide['flux'].value, free['flux'].value, rtol=1e-3)
+
+
+def test_positions_are_pulled_by_what_the_pixels_and_the_prior_weigh(series):
+    pixels, _ = series
+    free = extract(pixels, 'free')
+    centre = np.median(free['x'].value) + 0.1, np.median(free['y'].value) - 0.1
+    width = np.median(free['x_err'].value)
+    light_curve = extract(pixels, CentroidPrior(width, *centre))
+    for name, middle in zip('xy', centre, strict=True):
+        place, error = free[name].value, free[f'{name}_err'].value
+        weight = error**-2 / (error**-2 + width**-2)
+        expected = weight * place + (1.0 - weight) * middle
+        # The likelihood is nearly a Gaussian over these distances.
+        assert_allclose(light_curve[name].value, expected, atol=0.5 * width)
+        moved = light_curve[name].value - place
+        slope = np.sum(moved * (middle - place)) / np.sum((middle - place)**2)
+        assert_allclose(slope, 1.0 - weight.mean(), atol=0.1)
+        # Posterior errors: what both tell.
+        assert_allclose(np.median(light_curve[f'{name}_err'].value),
+                        np.median((error**-2 + width**-2)**-0.5), rtol=0.1)
+
+
+def test_a_prior_without_a_centre_is_at_the_star_of_the_median_image(series):
+    pixels, truth = series
+    light_curve = extract(pixels, CentroidPrior(1e-4))
+    for name in 'xy':
+        assert np.ptp(light_curve[name].value) < 1e-3
+        assert_allclose(light_curve[name].value.mean(), np.median(truth[name.upper()]), atol=0.1)
+
+
+def test_a_prior_of_each_cadence_has_its_own_width(series):
+    prior = CentroidPrior.from_tpf(series[0])
+    widths = np.where(np.arange(N_CADENCES) < 30, 1e-4, 1e4)
+    light_curve = extract(series[0], CentroidPrior((widths, widths), prior.x + 0.1, prior.y))
+    free = extract(series[0], 'free')
+    assert_allclose(light_curve['x'].value[:30], prior.x[:30] + 0.1, atol=1e-3)
+    assert_allclose(light_curve['x'].value[30:], free['x'].value[30:], atol=2e-3)
+
+
+def test_a_prior_of_another_number_of_cadences_is_refused(series):
+    with pytest.raises(ValueError, match='must have one position per star, but it has 3 for 60'):
+        extract(series[0], CentroidPrior(0.1, x=[1.0, 2.0, 3.0], y=4.0))
+    with pytest.raises(ValueError, match='a number or one per star, but there are 3 for 60'):
+        extract(series[0], CentroidPrior(([0.1] * 3, [0.1] * 3), 4.0, 4.0))
+
+
+def test_stars_of_a_group_may_have_their_own_widths():
+    table = fit_group(CentroidPrior(([1e-4, 2e-4], [1e-4, 2e-4])))
+    assert_allclose(table['x_err'], [1e-4, 2e-4], rtol=1e-3)
+    assert_allclose(table['x_fit'], [3.5, 6.7], atol=1e-4)
+    with pytest.raises(ValueError, match='a number or one per star, but there are 3 for 2'):
+        fit_group(CentroidPrior(([0.1, 0.2, 0.3], [0.1, 0.2, 0.3])))
+
+
+def test_widths_of_stars_are_copied_and_shown():
+    widths = np.array([[0.1, 0.2], [0.3, 0.4]])
+    prior = CentroidPrior(widths, x=[1.0, 2.0], y=[3.0, 4.0])
+    widths[:] = 9.0
+    assert_array_equal(prior.stddev, [[0.1, 0.2], [0.3, 0.4]])
+    assert repr(prior) == ('CentroidPrior(stddev=([0.1, 0.2], [0.3, 0.4]), x=[1.0, 2.0], '
+                           'y=[3.0, 4.0])')
+    mean, stddev = prior.as_priors(make_star(), [0.0, 0.0], [0.0, 0.0])['y_0']
+    assert_array_equal(mean, [3.0, 4.0])
+    assert_array_equal(stddev, [0.3, 0.4])
+
+
+@pytest.mark.parametrize('stddev', [[[0.1, 0.2], [0.3, 0.0]], [[0.1, np.nan], [0.3, 0.1]]])
+def test_each_width_must_be_proper(stddev):
+    with pytest.raises(ValueError, match='finite stddev > 0'):
+        CentroidPrior(stddev)
+
+
+@pytest.mark.parametrize('stddev', [[[0.1, 0.2, 0.3]], np.ones((2, 2, 2)), np.ones((3, 2))])
+def test_widths_of_another_shape_are_refused(stddev):
+    with pytest.raises(ValueError, match='must be a number or a pair, but it has the shape'):
+        CentroidPrior(stddev)
+
+
+def test_one_width_per_star_may_stand_beside_one_for_all():
+    prior = CentroidPrior((0.1, [0.2, 0.3]))
+    mean, stddev = prior.as_priors(make_star(), [1.0, 2.0], [3.0, 4.0])['x_0']
+    assert_array_equal(mean, [1.0, 2.0])
+    assert_allclose(stddev, 0.1, rtol=1e-12)
+    assert_array_equal(prior.as_priors(make_star(), [1.0, 2.0], [3.0, 4.0])['y_0'][1], [0.2, 0.3])

@@ -52,9 +52,17 @@ def draw_counts(folder):
     """Draw an image of gamma rays with its sources, as `kpsf photometry --plot` does."""
     with TemporaryDirectory() as results:
         status = main(['photometry', str(folder / 'counts' / 'fermi_counts.fits.gz'),
-                       '--psf', 'gaussian:2.7', '--threshold', '4', '--gain', '1',
-                       '--centroid-prior', '1', '-o', str(Path(results) / 'counts.ecsv'),
+                       '--psf', 'gaussian:2.7', '--gain', '1', '--centroid-prior', '1',
+                       '-o', str(Path(results) / 'counts.ecsv'),
                        '--plot', str(HERE / 'counts.png'), '--overwrite'])
+    if status:
+        raise SystemExit(status)
+
+
+def draw_advice(folder):
+    """Draw the guidance for Tabby's star, as `kpsf advise --plot` does."""
+    pixels = next((folder / 'kepler').glob('kplr008462852*'))
+    status = main(['advise', str(pixels), '--plot', str(HERE / 'advice.png'), '--overwrite'])
     if status:
         raise SystemExit(status)
 
@@ -65,3 +73,4 @@ if __name__ == '__main__':
         draw_real(Path(os.environ['KPSF_DATA']))
         draw_prf(Path(os.environ['KPSF_DATA']))
         draw_counts(Path(os.environ['KPSF_DATA']))
+        draw_advice(Path(os.environ['KPSF_DATA']))

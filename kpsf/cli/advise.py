@@ -7,6 +7,7 @@ import numpy as np
 
 from .._configuration import conf
 from .._files import open_fits
+from .._validation import below_read_noise
 from ..guidance import advise
 from ..prf import instrument_prf
 from ..prf.download import asking_once
@@ -37,8 +38,8 @@ def add(commands):
         'what the flux of the PSF means, where the star is, what to do with its position, how '
         'large a box to fit, and whether the fit can be trusted. x is the column, y the row, and '
         'the centre of the first pixel is (0, 0).',
-        epilog='Of a target pixel file, the median of its cadences is looked at, with the noise '
-        'of one of them.')
+        epilog='Of a target pixel file, the cadence that is most like the median of all is looked '
+        'at.')
     parser.set_defaults(run=_run, prog=parser.prog, normalize=False, free_width=False,
                         psf_detector=None)
     parser.add_argument('file', type=as_path, metavar='IMAGE|TPF',
@@ -85,6 +86,10 @@ def _psf(text):
 
 def _run(options):
     """Print the advice; return the exit status."""
+    if options.oversampling is not None and not isinstance(options.psf, tuple):
+        refuse(options, '--oversampling is for --psf with a FITS file: leave it out')
+    if options.prf_path and options.psf != 'prf':
+        refuse(options, '--prf-path is for --psf prf: add it, or leave --prf-path out')
     if options.plot is not None:
         require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
         require_folder(options, options.plot.parent)
@@ -103,7 +108,12 @@ def _advise(options):
     arguments, psf, heading = (_of_pixels if _is_tpf(options) else _of_image)(options)
     if options.near is not None:
         arguments['near'] = tuple(options.near)
-    advice = advise(psf=psf, known_to=options.known_to, **arguments)
+    try:
+        advice = advise(psf=psf, known_to=options.known_to, **arguments)
+    except ValueError as error:
+        text = str(error).replace('as background=', 'as --background-subtracted').replace(
+            'pass read_variance=', '--read-noise').replace('near must', '--near must')
+        raise ValueError(text) from error
     text = f'{options.file}: {heading}\n{advice}'
     if options.plot is not None:
         from ..plotting import plot_advice
@@ -127,17 +137,39 @@ def _of_pixels(options):
             raise ValueError(f'--{name.replace("_", "-")} is for an image, but {options.file} is '
                              'a target pixel file, which knows its noise: leave it out.')
     tpf = read_tpf(options.file)
-    ever = tpf.good_pixels.any(axis=0)
-    image = np.full(tpf.shape, np.nan)
-    image[ever] = np.nanmedian(np.where(tpf.good_pixels, tpf.electrons, np.nan)[:, ever], axis=0)
+    image, number = _typical_cadence(tpf)
     psf = instrument_prf(tpf) if options.psf == 'prf' else _model(options)
-    arguments = {'data': np.maximum(image, 0.0), 'read_variance': tpf.read_variance,
+    arguments = {'data': image, 'read_variance': tpf.read_variance,
                  'mask': _read_mask(options, tpf.shape),
-                 'near': tuple(float(np.median(place)) for place in tpf.expected_positions())}
+                 'near': _target(tpf)}
     seconds = tpf.noise.effective_exposure
-    return arguments, psf, (f'{tpf.target} ({tpf.mission}), median of {tpf.n_cadences} cadences '
-                            f'of {tpf.shape[1]} x {tpf.shape[0]} pixels; 1 e-/s is {seconds:.4g} '
-                            'e-')
+    return arguments, psf, (f'{tpf.target} ({tpf.mission}), cadence {number} of {tpf.shape[1]} x '
+                            f'{tpf.shape[0]} pixels; 1 e-/s is {seconds:.4g} e-')
+
+
+def _typical_cadence(tpf):
+    """Return electrons (ny, nx) of the cadence most like the median, NaN where unusable.
+
+    A median has not the noise of electrons.
+    """
+    electrons = np.where(tpf.good_pixels & ~below_read_noise(tpf.electrons, tpf.read_variance),
+                         tpf.electrons, np.nan)
+    ever = np.isfinite(electrons).any(axis=0)
+    if not ever.any():
+        raise ValueError(f'A target pixel file with usable pixels is needed, but {tpf.target} has '
+                         'none: pass another.')
+    values = electrons[:, ever]
+    away = np.nansum((values - np.nanmedian(values, axis=0))**2, axis=1)
+    # A cadence that lacks pixels is not like the others.
+    away[np.isfinite(values).sum(axis=1) < np.isfinite(values).sum(axis=1).max()] = np.inf
+    row = int(np.argmin(away))
+    return electrons[row], int(tpf.cadenceno[row])
+
+
+def _target(tpf):
+    """Return where the target is on average, in the stamp."""
+    places = (float(np.median(place)) for place in tpf.expected_positions())
+    return tuple(min(max(place, 0.0), size - 1.0) for place, size in zip(places, tpf.shape[::-1]))
 
 
 def _of_image(options):

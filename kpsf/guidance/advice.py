@@ -15,7 +15,7 @@ from .centroid import CentroidAdvice, advise_centroid
 from .diagnosis import Diagnosis, diagnose
 from .fit_box import FitBoxAdvice, default_largest, suggest_fit_shape
 from .information import Star
-from .locate import as_place, locate_source, read_counts
+from .locate import as_place, locate_source, read_counts, require_inside
 from .width import gaussian_of_brightest
 from .words import pixels
 
@@ -85,11 +85,16 @@ class Advice:
                     'star')
         lines = [f'{len(self.sources)} source{"s" * (len(self.sources) > 1)} above 5 sigma']
         lines[0] += f', {self.sources.meta["spikes"]} hot pixels or cosmic rays left out'
+        if self.sources.meta['excess_variance'] > 1.0:
+            lines[0] += (f'; the background varies {self.sources.meta["excess_variance"]:.3g} '
+                         'times as much as electrons do')
         for row in self.sources[:N_SHOWN]:
+            error = max(row['x_err'], row['y_err'])
+            place = 'at the edge' if row['at_edge'] else f'+- {error:.2g}'
             lines.append(
-                f'  {pixels(row["x"], row["y"])} +- {max(row["x_err"], row["y_err"]):.2g}: flux '
+                f'  {pixels(row["x"], row["y"])} {place}: flux '
                 f'{row["flux"]:.4g} +- {row["flux_err"]:.2g} e- on {row["background"]:.4g} e- per '
-                f'pixel, {row["significance"]:.3g} sigma')
+                f'pixel, {row["significance"]:.3g} sigma above the background')
         if len(self.sources) > N_SHOWN:
             lines.append(f'  and {len(self.sources) - N_SHOWN} more')
         if self.sources['has_rival'][0]:
@@ -149,8 +154,10 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
     """
     near = as_place(near, 'near')
     known_to = require_number(known_to, 'known_to', 'pass pixels', positive=True)
+    read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     counts, used, known = read_counts(data, mask, background, read_variance)
-    options = {'background': known, 'mask': ~used, 'read_variance': float(read_variance)}
+    options = {'background': known, 'mask': ~used, 'read_variance': read_variance}
+    require_inside(near, counts.shape)
     is_fitted = psf is None
     if is_fitted:
         psf = gaussian_of_brightest(counts, near=near, **options)
@@ -168,7 +175,7 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
                             background_known=known is not None, largest=largest)
     centroid = advise_centroid(model, flux, level, known_to=known_to, fit_shape=box.fit_shape,
                                read_variance=read_variance, background_known=known is not None)
-    row, mean = _fit(counts, used, known, model, star, box.fit_shape, float(read_variance))
+    row, mean = _fit(counts, used, known, model, star, box.fit_shape, read_variance)
     diagnosis = diagnose(counts, row, psf=model, background=known, mask=~used,
                          read_variance=read_variance, fit_shape=box.fit_shape)
     noise = np.sqrt(np.maximum(mean + read_variance, 1e-9))
@@ -189,7 +196,7 @@ def _neighbours(sources, largest, fwhm):
 
 def _fit(counts, used, known, model, source, shape, read_variance):
     """Return a row with the fit of the star in its box, and what is expected of the image."""
-    star = Star(model)
+    star = Star(model, place=(source['x'], source['y']))
     unit = star.unit
     boxes = Boxes.around(*(np.atleast_1d(float(source[axis])) for axis in 'xy'), shape,
                          counts.shape)
@@ -198,7 +205,8 @@ def _fit(counts, used, known, model, source, shape, read_variance):
     first = boxes.first[0]
     fixed = [name for name in model.param_names if name not in (unit.scale, unit.x, unit.y)]
     fits = fit_stamps(stamps, model, background=level, read_variance=read_variance, fixed=fixed,
-                      init={unit.x: source['x'] - first[0], unit.y: source['y'] - first[1]})
+                      init={unit.x: source['x'] - first[0], unit.y: source['y'] - first[1]},
+                      origin=boxes.first if unit.is_grid else None)
     values = dict(zip(fits.param_names, fits.params[0]))
     if not np.isfinite(fits.params[0]).all():
         values = {unit.x: source['x'] - first[0], unit.y: source['y'] - first[1],

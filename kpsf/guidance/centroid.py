@@ -18,6 +18,8 @@ __all__ = ['CentroidAdvice', 'advise_centroid', 'as_box']
 TOLERANCE = 0.02
 # The largest bias of the flux that does not matter, in units of its scatter.
 LARGEST_BIAS = 0.05
+# Simulated pixels, stars, and the share of these that must converge.
+MOST_PIXELS, LEAST_SIMULATED, LEAST_USED = 2_000_000, 100, 0.5
 MODES = ('free', 'prior', 'fixed')
 
 
@@ -114,7 +116,9 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     background_known : bool, optional
         Whether the background is known, or fitted, too.
     n_simulated : int, optional
-        How many stars are simulated and fitted in each way.
+        How many stars are simulated and fitted in each way, at least 100;
+        fewer than that in boxes of more than 500 pixels, so that it does not take
+        long.
     seed : int, optional
         Of the simulation.
     oversampling : int or (int, int), optional
@@ -131,8 +135,9 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     TypeError
         If the PSF is neither an image nor a model, or a number is none.
     ValueError
-        If a number is negative or not finite, flux, ``known_to`` or
-        ``n_simulated`` not positive, or ``fit_shape`` not odd.
+        If a number is negative or not finite, flux or ``known_to`` not
+        positive, ``known_to`` larger than half of the box, ``fit_shape`` not
+        odd, ``n_simulated`` below 100, or the simulated fits do not converge.
 
     Notes
     -----
@@ -161,11 +166,15 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     background = require_number(background, 'background', 'pass electrons per pixel')
     read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     known_to = require_number(known_to, 'known_to', 'pass pixels', positive=True)
-    n_simulated = require_positive_integer(n_simulated, 'n_simulated')
+    n_simulated, seed = _check_simulation(n_simulated, seed)
     shape = as_box(fit_shape) if fit_shape is not None else suggest_fit_shape(
         star.model, flux, background, read_variance=read_variance,
         background_known=background_known).fit_shape
-    boxes = box_information(star, flux, background, read_variance, max(*shape, 3))
+    if known_to > 0.5 * min(shape):
+        raise ValueError(f'known_to must not exceed half of the box, {min(shape)} pixels, but it '
+                         f'is {known_to:g}: pass a larger fit_shape, or find the star first.')
+    n_simulated = min(n_simulated, max(MOST_PIXELS // np.prod(shape), LEAST_SIMULATED))
+    boxes = box_information(star, flux, background, read_variance, max(shape), shape=shape)
     bounds = [boxes.covariance(background_known=background_known, **known)[:, -1] for known in (
         {}, {'prior': known_to}, {'position_known': True})]
     stars = _Simulated(star, flux, background, read_variance, shape, known_to, n_simulated, seed)
@@ -176,6 +185,17 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     position_error = np.sqrt(0.5 * (bounds[0][..., 1, 1] + bounds[0][..., 2, 2]).mean())
     return CentroidAdvice(_recommend(table), table, float(position_error), known_to,
                           float(flux / table['flux_err_bound'][0]), flux, shape)
+
+
+def _check_simulation(n_simulated, seed):
+    """Return number and seed of a simulation; raise unless they are whole numbers."""
+    n_simulated = require_positive_integer(n_simulated, 'n_simulated')
+    if n_simulated < LEAST_SIMULATED:
+        raise ValueError(f'n_simulated must be at least {LEAST_SIMULATED}, but it is '
+                         f'{n_simulated}: fewer tell nothing.')
+    if not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f'seed must be a whole number >= 0, but it is {seed!r}: pass one.')
+    return n_simulated, seed
 
 
 def as_box(fit_shape):
@@ -194,7 +214,7 @@ def _recommend(table):
     A bias does not average out over many stars or cadences, so it counts before the scatter.
     """
     bias = np.maximum(np.abs(table['flux_bias']) - 2.0 * table['flux_bias_err'], 0.0)
-    fair = bias <= np.maximum(LARGEST_BIAS * table['flux_err'], bias.min())
+    fair = bias <= bias.min() + LARGEST_BIAS * table['flux_err']
     good = fair & (table['rms'] <= (1.0 + TOLERANCE) * table['rms'][fair].min())
     return next(mode for mode in ('free', 'fixed', 'prior') if good[MODES.index(mode)])
 
@@ -207,10 +227,9 @@ class _Simulated:
         self.star, self.flux, self.background = star, flux, background
         self.read_variance, self.shape, self.known_to = read_variance, shape, known_to
         middle = np.array([[shape[1] // 2], [shape[0] // 2]])
-        offsets = rng.uniform(-0.5, 0.5, (2, n))
-        self.place = middle + offsets
-        # In the box around where a star is thought to be, it is as far off as that is wrong.
-        self.known = self.place + rng.normal(0.0, known_to, (2, n))
+        # A box is around where a star is thought to be; it is as far off as that is wrong.
+        self.known = middle + rng.uniform(-0.5, 0.5, (2, n))
+        self.place = self.known + rng.normal(0.0, known_to, (2, n))
         y, x = np.mgrid[:shape[0], :shape[1]]
         image = star.image(x, y, *self.place[:, :, np.newaxis, np.newaxis])
         mean = np.maximum(flux * image, 0.0) + background
@@ -229,11 +248,15 @@ class _Simulated:
         if mode == 'prior':
             options['priors'] = {name: (known, self.known_to)
                                  for name, known in zip(names, self.known)}
-        origin = np.asarray(unit.place) - np.array(self.shape[::-1]) // 2
+        origin = np.asarray(unit.place) - np.array(self.shape[::-1]) // 2 if unit.is_grid else None
         fits = fit_stamps(self.counts, model, read_variance=self.read_variance,
                           background=self.background if background_known else 'fit',
                           init=dict(zip(names, self.known)), origin=origin, **options)
-        used = np.isfinite(fits.params).all(axis=1)
+        used = fits.converged & np.isfinite(fits.params).all(axis=1)
+        if used.sum() < LEAST_USED * len(used):
+            raise ValueError(f'Fits must converge to be judged, but {len(used) - used.sum()} of '
+                             f'{len(used)} simulated ones did not: pass more flux, or a box that '
+                             'the star fits in.')
         flux, x, y = (fits.params[used, fits.param_names.index(name)]
                       for name in (unit.scale, *names))
         flux = flux * self.star.integral

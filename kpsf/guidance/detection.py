@@ -62,7 +62,7 @@ def significance_map(data, mask, sky, star, *, background_known):
     return np.where(enough, score / np.sqrt(np.where(enough, square, 1.0)), 0.0)
 
 
-def find_peaks(significance, mask, least):
+def find_peaks(significance, least):
     """Return x and y of the local maxima above a limit, the highest first, (n,) each."""
     peak = (significance > least) & (significance == maximum_filter(significance, 3,
                                                                    mode='constant'))
@@ -148,15 +148,7 @@ def false_alarm_probability(significance, star, shape, *, background_known):
 
 def _correlate(image, kernel):
     """Return the correlation of an image with a kernel of odd sides, in its shape."""
-    return fftconvolve(image, kernel[::-1, ::-1], mode='same') if min(image.shape) >= min(
-        kernel.shape) and np.all(np.array(image.shape) >= kernel.shape) else _cut(
-        fftconvolve(image, kernel[::-1, ::-1], mode='full'), image.shape, kernel.shape)
-
-
-def _cut(full, shape, kernel_shape):
-    """Return the part of a full correlation that belongs to the pixels of the image."""
-    (ny, nx), (ky, kx) = shape, kernel_shape
-    return full[ky // 2:ky // 2 + ny, kx // 2:kx // 2 + nx]
+    return fftconvolve(image, kernel[::-1, ::-1], mode='same')
 
 
 def _normal_equivalent(score, weight, level):

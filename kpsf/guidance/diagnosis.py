@@ -13,10 +13,11 @@ from ..flags import DiagnosisFlag
 from ..stamps import fit_stamps
 from ..statistics import cstat_moments
 from .centroid import as_box
+from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
 from .locate import as_place, locate_source
-from .sky import Sky, find_spikes
-from .words import percent, pixels
+from .sky import Sky, find_spikes, smoothed
+from .words import counted, percent, pixels
 
 __all__ = ['Diagnosis', 'Problem', 'diagnose']
 
@@ -35,10 +36,14 @@ PLATEAU, LEAST_PLATEAU = 0.9, 3
 # A neighbour is at least this share of the star's own light at its place.
 LEAST_CONTRAST = 0.5
 N_SHOWN = 3
-# Pixels without stars that tell the noise, and how far from 1 their variance may be.
-LEAST_SKY, LEAST_EXCESS = 30, 0.1
-# Counts per pixel from which on percentiles tell a width.
-MANY_COUNTS = 10.0
+# How far from 1 the variance of pixels without stars may be.
+LEAST_EXCESS = 0.1
+# What varies more than this has stars in it, or structure.
+LARGEST_EXCESS = 10.0
+# What makes a goodness of fit bad by itself.
+EXPLAINS = (DiagnosisFlag.WRONG_MINIMUM | DiagnosisFlag.NOT_AT_MAXIMUM | DiagnosisFlag.NO_SOURCE
+            | DiagnosisFlag.SATURATED | DiagnosisFlag.PSF_TOO_NARROW | DiagnosisFlag.PSF_TOO_WIDE
+            | DiagnosisFlag.SPIKES)
 
 
 @dataclass(frozen=True)
@@ -181,36 +186,41 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
     fitted = read_fit(data, fit, psf, background, mask, read_variance, index, oversampling, shape)
     if saturation is not None:
         saturation = require_number(saturation, 'saturation', 'pass electrons', positive=True)
+    whole, fitted = fitted, fitted.cut()
     fitted, spikes = _without_spikes(fitted)
-    found = list(_of_place(fitted))
+    found = list(_of_place(fitted, whole))
     if not found:
         found += _of_pixels(fitted, saturation)
         if not any(problem.flag == DiagnosisFlag.SATURATED for problem in found):
             found += _of_maximum(fitted)
     found += spikes
     z = _goodness(fitted)
-    found += _of_noise(fitted, z, bool(found))
+    found += _of_noise(fitted, z, found)
     found += _of_meaning(fitted, start)
-    return Diagnosis(tuple(found), fitted.x, fitted.y, fitted.flux, z)
+    return Diagnosis(tuple(found), *fitted.place, fitted.flux, z)
 
 
 def _without_spikes(fitted):
     """Return the fit without the pixels that no star can have made, and whether there are any."""
     sky = Sky(fitted.background, fitted.variance, 1.0)
-    spikes = find_spikes(fitted.counts, ~fitted.used, sky, fitted.star, fitted.read_variance)
+    spikes = find_spikes(fitted.counts, ~fitted.used, sky, fitted.star, fitted.read_variance,
+                         smoothed(fitted.counts, ~fitted.used, sky))
     n_near = np.count_nonzero(spikes & fitted.box(BOX))
-    problems = [Problem(DiagnosisFlag.SPIKES, f'{n_near} pixels near the star are higher than any '
-                        'star makes them, hot or hit by a cosmic ray: mask them.')]
+    problems = [Problem(DiagnosisFlag.SPIKES, f'{counted(n_near, "pixel")} near the star higher '
+                        'than any star makes them, hot or hit by a cosmic ray: mask them.')]
     return replace(fitted, used=fitted.used & ~spikes), problems if n_near else []
 
 
-def _of_place(fitted):
-    """Yield whether there is a star where the fit ended, or a better place."""
-    sources = locate_source(fitted.counts, fitted.star.model, mask=~fitted.used, n=None,
-                            read_variance=fitted.read_variance)
-    apart = max(APART * fitted.star.fwhm, 1.0)
-    distance = np.hypot(sources['x'] - fitted.x, sources['y'] - fitted.y)
-    if np.any(distance <= apart):
+def _of_place(fitted, whole):
+    """Yield whether there is a star where the fit ended, or a better place.
+
+    In the whole image it is looked for only if there is none around the fit.
+    """
+    near = fitted.cut(BOX)
+    if _has_source(near, _sources_in(near, n=1)):
+        return
+    fitted, sources = whole, _sources_in(whole)
+    if _has_source(fitted, sources):
         return
     if not len(sources):
         if _own_significance(fitted) < N_SIGMA:
@@ -219,15 +229,28 @@ def _of_place(fitted):
                           _own_significance(fitted))
         return
     best = sources[0]
+    here, there = (fitted.words(*place) for place in (
+        (fitted.x, fitted.y), (best['x'], best['y'])))
     gain = _deviance_at(fitted, fitted.x, fitted.y, fitted.flux, best) - _deviance_at(
         fitted, best['x'], best['y'], best['flux'], best)
     if gain > GAIN:
         yield Problem(
             DiagnosisFlag.WRONG_MINIMUM,
-            f'no source is where the fit ended, {pixels(fitted.x, fitted.y)}; at '
-            f'{pixels(best["x"], best["y"])} with a flux of {best["flux"]:.5g} e- the likelihood '
-            f'is better (the C-statistic lower by {gain:.4g}): start there, as locate_source '
-            'says.', float(best['significance']))
+            f'no source is where the fit ended, {here}; at {there} with a flux of '
+            f'{best["flux"]:.5g} e- the likelihood is better (the C-statistic lower by '
+            f'{gain:.4g}): start there, as locate_source says.', float(best['significance']))
+
+
+def _sources_in(fitted, n=None):
+    """Return the table of significant sources, all or the strongest."""
+    return locate_source(fitted.counts, fitted.star.model, mask=~fitted.used, n=n,
+                         threshold=N_SIGMA, read_variance=fitted.read_variance)
+
+
+def _has_source(fitted, sources):
+    """Say whether one of the sources is where the fit ended."""
+    distance = np.hypot(sources['x'] - fitted.x, sources['y'] - fitted.y)
+    return np.any(distance <= max(APART * fitted.star.fwhm, 1.0))
 
 
 def _own_significance(fitted):
@@ -295,17 +318,16 @@ def _saturated(fitted, saturation):
     highest = counts.max()
     full = counts >= (PLATEAU * highest if saturation is None else saturation)
     n_full, expected = int(full.sum()), int(np.sum(mean >= PLATEAU * mean.max()))
-    if saturation is None and (n_full < LEAST_PLATEAU or n_full < 2 * expected + 1
+    if saturation is None and (n_full < LEAST_PLATEAU or n_full < 2 * expected + 3
                                or _is_noise(counts, full, fitted.variance[core])):
         return None
     if not n_full:
         return None
-    what = (f'{n_full} pixels are within {percent(1 - PLATEAU)} of the highest, where the PSF '
-            f'has {expected}' if saturation is None else
-            f'{n_full} pixels are at or above {saturation:.5g} e-')
+    limit = (f'within {percent(1 - PLATEAU)} of the highest, where the PSF has {expected}'
+             if saturation is None else f'at or above {saturation:.5g} e-')
     return Problem(DiagnosisFlag.SATURATED,
-                   f'{what}: saturated; the flux is too low, and no PSF fits. Mask them, or sum '
-                   'the pixels in an aperture.')
+                   f'{counted(n_full, "pixel")} {limit}: saturated; the flux is too low, and no '
+                   'PSF fits. Mask them, or sum the pixels in an aperture.')
 
 
 def _is_noise(counts, full, variance):
@@ -370,13 +392,13 @@ def _slope(fitted):
     """Return whether the background slopes, None if not."""
     x, y = fitted.grid
     # Where the star is bright, errors of the PSF would be taken for a slope.
-    sky = fitted.box(2 * BOX) & (fitted.flux * fitted.image < 0.5 * np.sqrt(fitted.variance))
-    if sky.sum() < LEAST_SKY:
+    sky = empty_pixels(fitted, fitted.box(2 * BOX))
+    if sky is None:
         return None
     columns = [(x - fitted.x).astype(float), (y - fitted.y).astype(float)]
-    # Neighbours are no slope.
-    kept = sky & (fitted.counts - fitted.mean < 5.0 * np.sqrt(fitted.variance) + 1.0)
-    step, error, significance = _score_step(fitted, columns, kept)
+    shape = fitted.background - fitted.background[sky.pixels].mean()
+    level = replace(fitted, background=shape + sky.level, background_known=False)
+    step, error, significance = _score_step(level, columns, sky.pixels)
     if significance < N_SIGMA or not np.all(error > 0):
         return None
     return Problem(DiagnosisFlag.BACKGROUND_SLOPE,
@@ -394,12 +416,17 @@ def _neighbours(fitted):
     distance = np.hypot(rest['x'] - fitted.x, rest['y'] - fitted.y)
     light = fitted.flux * fitted.star.image(rest['x'], rest['y'], fitted.x, fitted.y)
     near = distance <= BOX * fitted.star.fwhm
-    real = (distance > apart) & (rest['flux'] * own > LEAST_CONTRAST * light) & near
+    # Where pixels vary more than photons do, chance reaches further.
+    sky = empty_pixels(fitted, fitted.used)
+    excess = 1.0 if sky is None else min(max(sky.excess(fitted.read_variance)[0], 1.0),
+                                         LARGEST_EXCESS)
+    real = ((distance > apart) & (rest['flux'] * own > LEAST_CONTRAST * light) & near
+            & (rest['significance'] > N_SIGMA * np.sqrt(excess)))
     if not real.any():
         return
     others = rest[real]
-    shown = [f'{percent(other["flux"] / fitted.flux)} of the flux at '
-             f'{pixels(other["x"], other["y"])}' for other in others[:N_SHOWN]]
+    shown = [f'{_share(other["flux"], fitted.flux)} at '
+             f'{fitted.words(other["x"], other["y"])}' for other in others[:N_SHOWN]]
     more = f' and {len(others) - N_SHOWN} more' if len(others) > N_SHOWN else ''
     yield Problem(DiagnosisFlag.NEIGHBOUR,
                   f'{"other sources" if len(others) > 1 else "another source"} of '
@@ -407,9 +434,15 @@ def _neighbours(fitted):
                   float(others['significance'][0]))
 
 
+def _share(flux, of):
+    """Return a flux in words, as a share of another where that says something."""
+    return f'{percent(flux / of)} of the flux' if 1e-4 < flux / max(of, 1e-9) < 1e2 else (
+        f'{flux:.4g} e-')
+
+
 def _of_maximum(fitted):
     """Yield whether a fit from where this one ended goes elsewhere."""
-    if fitted.is_converged:
+    if fitted.is_stamp:
         return
     unit = fitted.star.unit
     reach = max(fitted.star.fwhm, 1.0)
@@ -422,27 +455,31 @@ def _of_maximum(fitted):
     fits = fit_stamps(np.where(used, fitted.counts, np.nan)[np.newaxis], fitted.star.model,
                       background=known, read_variance=fitted.read_variance, fixed=held,
                       init=start, bounds={name: (value - reach, value + reach)
-                                          for name, value in start.items()})
+                                          for name, value in start.items()},
+                      origin=np.zeros(2) if unit.is_grid else None)
     if not fits.converged[0]:
         return
     row = dict(zip(fits.param_names, fits.params[0]))
     gain = _cstat(fitted, fitted.mean, used) - fits.deviance[0]
     shift = np.hypot(row[unit.x] - fitted.x, row[unit.y] - fitted.y)
-    change = row[unit.scale] * fitted.star.integral / fitted.flux - 1.0
+    flux = row[unit.scale] * fitted.star.integral
     errors = dict(zip(fits.param_names, fits.errors[0]))
-    matters = (abs(change) * abs(fitted.flux) > errors[unit.scale] * fitted.star.integral
+    there = fitted.words(row[unit.x], row[unit.y])
+    matters = (abs(flux - fitted.flux) > errors[unit.scale] * fitted.star.integral
                or shift > max(errors[unit.x], errors[unit.y]))
     if gain > LEAST_GAIN and matters:
         yield Problem(
             DiagnosisFlag.NOT_AT_MAXIMUM,
-            f'from here the Poisson likelihood leads to {pixels(row[unit.x], row[unit.y])} and a '
-            f'flux that differs by {percent(change, signed=True)} (the C-statistic lower by '
-            f'{gain:.3g}): fit with PoissonLikelihoodFitter, or more iterations.', np.sqrt(gain))
+            f'from here the Poisson likelihood leads to {there} and a flux of {flux:.5g} e- (the '
+            f'C-statistic lower by {gain:.3g}): fit with PoissonLikelihoodFitter, or more '
+            'iterations.', np.sqrt(gain))
 
 
 def _goodness(fitted):
     """Return the distance of the C-statistic from its expectation in standard deviations."""
     used = fitted.seen
+    if not used.any():
+        return np.nan
     mean = np.maximum(fitted.mean + fitted.read_variance, 1e-9)[used]
     expected, variance = cstat_moments(mean)
     n_free = 3 if fitted.background_known else 4
@@ -450,11 +487,12 @@ def _goodness(fitted):
                  / np.sqrt(max(variance.sum(), 1e-12)))
 
 
-def _of_noise(fitted, z, is_explained):
-    """Yield whether the pixels scatter as photons do."""
-    sky = fitted.used & (fitted.flux * fitted.image < 0.5 * np.sqrt(fitted.variance))
-    if sky.sum() >= LEAST_SKY:
-        factor, significance = _sky_variance(fitted, sky)
+def _of_noise(fitted, z, found):
+    """Yield whether the pixels scatter as photons do, or more than what was found explains."""
+    is_explained = bool(found)
+    sky = empty_pixels(fitted, fitted.used)
+    if sky is not None:
+        factor, significance = sky.excess(fitted.read_variance)
         # Stars and slopes that were found above are no noise.
         is_large = abs(significance) > N_SIGMA and abs(factor - 1.0) > LEAST_EXCESS
         if is_large and (factor < 1.0 or not is_explained):
@@ -465,25 +503,11 @@ def _of_noise(fitted, z, is_explained):
                 f'electrons (a gain of {1.0 / factor:.3g} would explain it), and is the read '
                 'noise known?', abs(significance))
             return
-    if z > N_SIGMA and not is_explained:
+    if z > N_SIGMA and not any(problem.flag & EXPLAINS for problem in found):
         yield Problem(DiagnosisFlag.MISFIT,
                       f'the C-statistic is {z:.1f} standard deviations above its expectation: the '
                       'PSF is not the whole story, and errors are too small (covariance='
                       '"sandwich" helps).', z)
-
-
-def _sky_variance(fitted, sky):
-    """Return the variance over that of photons where there is no star, and its significance."""
-    variance, residual = fitted.variance[sky], (fitted.counts - fitted.mean)[sky]
-    if np.median(variance) > MANY_COUNTS:
-        # Stars that nobody fitted do not change the lower half.
-        low, middle = np.percentile(residual / np.sqrt(variance), [15.87, 50.0])
-        width, error = middle - low, 1.5 / np.sqrt(sky.sum()) + 0.5 / np.sqrt(np.median(variance))
-        return float(width**2), float((width - 1.0) / error)
-    expected, spread = cstat_moments(np.maximum(variance, 1e-9))
-    total = _cstat(fitted, fitted.mean, sky)
-    return (float(total / expected.sum()),
-            float((total - expected.sum()) / np.sqrt(max(spread.sum(), 1e-12))))
 
 
 def _of_meaning(fitted, start):
@@ -496,7 +520,8 @@ def _of_meaning(fitted, start):
                       f'is {integral:.4g} x {name}; see describe_normalization.')
     if start is None:
         return
-    away = float(np.hypot(fitted.x - start[0], fitted.y - start[1]))
+    x, y = fitted.place
+    away = float(np.hypot(x - start[0], y - start[1]))
     if away > max(APART * fitted.star.fwhm, 1.0):
         yield Problem(DiagnosisFlag.FAR_FROM_START,
                       f'the fit ended {away:.1f} pixels from its start {pixels(*start)}: start '

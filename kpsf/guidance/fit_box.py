@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from .._validation import require_number
+from .bias import bias_by_neighbours
 from .information import Star, box_information
 from .words import percent
 
@@ -14,6 +15,8 @@ __all__ = ['FitBoxAdvice', 'default_largest', 'suggest_fit_shape']
 
 # The largest box that is looked at, in units of the FWHM, and in pixels.
 LARGEST, MOST_PIXELS = 10.0, 301
+# Share of the light that a recommended box holds.
+LEAST_INSIDE = 0.9
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class FitBoxAdvice:
     table : `~astropy.table.QTable`
         One row per box: ``side`` in pixels, ``flux_err`` the Cramer-Rao error
         of the flux in electrons, ``outside`` the share of the flux outside of
-        the box, ``neighbour_bias`` in electrons, ``total`` of error and bias,
+        the box, ``neighbour_bias`` in electrons, ``total`` of error and bias
+        (the largest bias of this and the next boxes, as it may change its sign),
         and ``relative``, the total over the smallest of all boxes.
     fwhm : float
         Of the PSF, in pixels.
@@ -54,9 +58,13 @@ class FitBoxAdvice:
         bias = ''
         if _bias(row) != '0':
             bias = f', of which neighbours {row["neighbour_bias"]:+.3g} e-'
+            if abs(row['neighbour_bias']) > row['flux_err']:
+                bias += ' (fit them jointly)'
+        total = row['total'] / self.flux
+        good = f'good to {row["total"]:.4g} e- ({percent(total)})' if total < 3.0 else (
+            'not measurable')
         return (f'Fit {side} x {side} pixels ({side / self.fwhm:.1f} FWHM) with {background} '
-                f'background: the flux is good to {row["total"]:.4g} e- '
-                f'({percent(row["total"] / self.flux)}){bias}, '
+                f'background: the flux is {good}{bias}, '
                 f'{percent(row["relative"] - 1)} more than in the best box; '
                 f'{percent(row["outside"])} of the light is outside.')
 
@@ -110,7 +118,8 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     loss : float, optional
         How much worse than the best box the recommended one may be.
     largest : int, optional
-        Side of the largest box in pixels. By default ten times the FWHM.
+        Side of the largest box in pixels, at most 301. By default ten times
+        the FWHM.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
@@ -133,8 +142,9 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     The error is the Cramer-Rao bound, the square root of the inverse expected
     information [1]_, averaged in the square over positions in the pixel.
     Maximum likelihood reaches it but for stars of a signal-to-noise ratio
-    below about 5, see `advise_centroid`. The bias is that of one step of the
-    fit, for neighbours fainter than the star.
+    below about 5, see `advise_centroid`. The bias by neighbours is that of
+    fits to the expected counts. Boxes that leave more than 10 per cent of the
+    light outside are recommended only if there are no others.
 
     References
     ----------
@@ -156,18 +166,34 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     loss = require_number(loss, 'loss', 'pass for example 0.02')
     known = {'background_known': bool(background_known), 'position_known': bool(position_known)}
+    others = _as_offsets(neighbours)
     boxes = box_information(star, flux, background, read_variance,
-                            _largest(largest, star.fwhm), _as_offsets(neighbours))
-    error, bias = boxes.flux_errors(**known), boxes.flux_bias(**known)
-    total = np.hypot(error, bias)
+                            _largest(largest, star.fwhm), others)
+    error = boxes.flux_errors(**known)
+    bias = np.zeros(len(error)) if not len(others) else bias_by_neighbours(
+        star, flux, background, read_variance, boxes.sides, others, **known)
+    total = np.hypot(error, _around(bias))
     if not np.isfinite(total).any():
         raise ValueError(f'No box up to {boxes.sides[-1]} pixels determines the flux: pass a '
                          'larger one as largest, or know position or background.')
     table = QTable({'side': boxes.sides, 'flux_err': error,
                     'outside': np.maximum(1.0 - boxes.inside, 0.0), 'neighbour_bias': bias,
-                    'total': total, 'relative': total / total.min()})
-    side = int(boxes.sides[np.argmax(total <= (1.0 + loss) * total.min())])
+                    'total': total, 'relative': total / np.nanmin(total)})
+    enough = boxes.inside >= LEAST_INSIDE
+    if not np.any(enough & np.isfinite(total)):
+        enough = np.ones_like(enough)
+    best = total[enough].min()
+    side = int(boxes.sides[np.argmax(enough & (total <= (1.0 + loss) * best))])
     return FitBoxAdvice((side, side), table, star.fwhm, flux, known['background_known'], loss)
+
+
+def _around(bias):
+    """Return the largest bias among each box and the next smaller and larger, (n,).
+
+    Where it changes its sign, it is zero by chance.
+    """
+    padded = np.pad(np.abs(bias), 1, mode='edge')
+    return np.maximum.reduce([padded[:-2], padded[1:-1], padded[2:]])
 
 
 def default_largest(fwhm):
@@ -176,12 +202,11 @@ def default_largest(fwhm):
 
 
 def _largest(largest, fwhm):
-    """Return the side of the largest box, odd and at least 5."""
+    """Return the side of the largest box, odd and at least 3."""
     if largest is None:
         largest = default_largest(fwhm)
-    largest = require_number(largest, 'largest', 'pass pixels', positive=True)
-    side = 2 * int(largest / 2.0) + 1
-    return max(side if side <= largest or side <= 5 else side - 2, 3)
+    largest = min(require_number(largest, 'largest', 'pass pixels', positive=True), MOST_PIXELS)
+    return max(2 * int((largest - 1.0) / 2.0) + 1, 3)
 
 
 def _as_offsets(neighbours):
@@ -195,8 +220,12 @@ def _as_offsets(neighbours):
                              f'{", ".join(neighbours.colnames)}: rename them.')
         neighbours = np.column_stack([np.asarray(neighbours[name], dtype=float)
                                       for name in ('dx', 'dy', 'flux')])
-    rows = np.asarray(neighbours, dtype=float).reshape(-1, np.shape(neighbours)[-1] or 3)
-    if rows.shape[1] != 3 or not np.isfinite(rows).all():
-        raise ValueError('neighbours must be three finite numbers (dx, dy, flux) each, but their '
-                         f'shape is {np.shape(neighbours)}: pass a table or rows of these.')
+    try:
+        rows = np.asarray(neighbours, dtype=float)
+    except (TypeError, ValueError):
+        rows = np.full(1, np.nan)
+    rows = rows.reshape(-1, 3) if rows.size == 0 else np.atleast_2d(rows)
+    if rows.ndim != 2 or rows.shape[1] != 3 or not np.isfinite(rows).all():
+        raise ValueError('neighbours must be three finite numbers (dx, dy, flux) each, but they '
+                         f'are {neighbours!r}: pass a table or rows of these.')
     return rows

@@ -2,24 +2,28 @@
 """One fit in the form that its diagnosis needs, wherever it comes from."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from astropy.modeling import Model
 from astropy.table import Row, Table
 
-from .._validation import require_finite, require_number
+from .._validation import as_float_array, require_finite, require_number
+from ..models import position_names
 from ..stamps import StampFits
 from ..stamps.boxes import Boxes
 from .information import Star
 from .locate import read_counts
 from .sky import estimate_sky
+from .words import pixels
 
 __all__ = ['JUDGED', 'Fitted', 'read_fit']
 
 # Side of the box in which a star is judged, in units of the FWHM.
 JUDGED = 5.0
+# Half width of what of a large image is looked at, in the same.
+SURROUNDINGS = 15.0
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,12 @@ class Fitted:
     background_known : bool
         Whether it was known, or fitted.
     read_variance : float
-    is_converged : bool or None
-        What the fit says of itself, None if it does not.
+    is_stamp : bool
+        Whether all used pixels were fitted, and the fit converged if it says so.
     shape : (ny, nx) or None
         Box around the star that was fitted, where it is known.
+    first : (int, int)
+        x and y in the user's image of the first pixel.
     """
 
     counts: np.ndarray
@@ -55,8 +61,32 @@ class Fitted:
     background: np.ndarray
     background_known: bool
     read_variance: float
-    is_converged: bool | None = None
+    is_stamp: bool = False
     shape: tuple | None = None
+    first: tuple = (0, 0)
+
+    @property
+    def place(self):
+        """Return x and y in the user's image."""
+        return self.x + self.first[0], self.y + self.first[1]
+
+    def words(self, x, y):
+        """Return a place in the user's image in words."""
+        return pixels(x + self.first[0], y + self.first[1])
+
+    def cut(self, reach=SURROUNDINGS):
+        """Return the surroundings of the star, so many FWHM on all sides."""
+        ny, nx = self.counts.shape
+        half = int(np.ceil(reach * self.star.fwhm))
+        x, y = (int(np.clip(round(place), 0, size - 1)) for place, size in (
+            (self.x, nx), (self.y, ny)))
+        columns = slice(max(x - half, 0), min(x + half + 1, nx))
+        lines = slice(max(y - half, 0), min(y + half + 1, ny))
+        part = (lines, columns)
+        return replace(self, counts=self.counts[part], used=self.used[part],
+                       background=self.background[part], x=self.x - columns.start,
+                       y=self.y - lines.start,
+                       first=(self.first[0] + columns.start, self.first[1] + lines.start))
 
     @cached_property
     def grid(self):
@@ -83,7 +113,7 @@ class Fitted:
     @cached_property
     def seen(self):
         """Return which pixels the fit of the star saw, as far as that is known, (ny, nx)."""
-        if self.is_converged is not None:
+        if self.is_stamp:
             return self.used
         if self.shape is None:
             return self.box(JUDGED)
@@ -111,20 +141,23 @@ def read_fit(data, fit, psf, background, mask, read_variance, index, oversamplin
         If it lacks something, is not finite, or the data do not match.
     """
     if isinstance(fit, StampFits):
+        if not (psf is None and background is None and mask is None and shape is None):
+            raise ValueError('StampFits know their PSF, background, mask and pixels, but one of '
+                             'them is given as well: leave it out.')
         return _from_stamps(data, fit, index)
     counts, used, known = read_counts(data, mask, background, read_variance)
     values = {}
     if isinstance(fit, Model):
-        star = Star(fit)
+        star = Star(fit, place=_place_of(fit))
         values = {name: float(np.ravel(getattr(fit, own).value)[0]) for name, own in (
             ('x', star.unit.x), ('y', star.unit.y), ('flux', star.unit.scale))}
     elif isinstance(fit, (Row, Mapping, Table)):
-        row = fit[index] if isinstance(fit, Table) else fit
+        row = _row_of(fit, index) if isinstance(fit, Table) else fit
         values, fitted = _from_row(row)
         if psf is None:
             raise ValueError('A row of results needs the PSF it was fitted with, but there is '
                              'none: pass it as psf=.')
-        star = Star(psf, oversampling)
+        star = Star(psf, oversampling, place=(values['x'], values['y']))
         if fitted is not None and known is None:
             return _finish(counts, used, star, values, np.full(counts.shape, fitted), False,
                            read_variance, shape)
@@ -150,6 +183,24 @@ def _finish(counts, used, star, values, background, known, read_variance, shape)
                   float(read_variance), shape=shape)
 
 
+def _place_of(model):
+    """Return where on the detector a fitted model is, None if it does not say."""
+    names = position_names(model)
+    if None in names:
+        return None
+    place = tuple(float(np.ravel(getattr(model, name).value)[0]) for name in names)
+    return place if np.isfinite(place).all() else None
+
+
+def _row_of(table, index):
+    """Return a row of a table; raise if there is none."""
+    index = int(require_number(index, 'index', 'pass the number of the row'))
+    if index >= len(table):
+        raise ValueError(f'index must be below the number of rows, {len(table)}, but it is '
+                         f'{index}: pass another.')
+    return table[index]
+
+
 def _from_row(row):
     """Return position and flux of a row of results, and its background, None if not fitted."""
     names = row.colnames if isinstance(row, Row) else list(row)
@@ -159,7 +210,10 @@ def _from_row(row):
                          f'{", ".join(names)}: rename the columns.')
 
     def plain(name):
-        return float(getattr(row[name], 'value', row[name]))
+        value = getattr(row[name], 'value', row[name])
+        if np.ma.is_masked(value):
+            return np.nan
+        return float(as_float_array(value, f'{name} of a fit'))
 
     values = {name: plain(f'{name}_fit') for name in ('x', 'y', 'flux')}
     level = plain('background_fit') if 'background_fit' in names else np.nan
@@ -174,6 +228,9 @@ def _from_stamps(data, fits, index):
     if index >= len(fits):
         raise ValueError(f'index must be below the number of stamps, {len(fits)}, but it is '
                          f'{index}: pass another.')
+    if not np.isfinite(fits.params[index]).all():
+        raise ValueError(f'A fit with finite parameters is needed, but that of stamp {index} has '
+                         'none: it had too few pixels.')
     problem = fits._problem
     if np.shape(data)[-2:] != problem.shape:
         raise ValueError(f'data must be the stamp of {problem.shape} pixels that was fitted, but '
@@ -197,5 +254,4 @@ def _from_stamps(data, fits, index):
     background = whole - flux * star.image(*grid, x, y)
     return Fitted(np.where(used, counts[0] - shift, 0.0).reshape(problem.shape),
                   used.reshape(problem.shape), star, x, y, flux, np.maximum(background, 0.0),
-                  'background' not in fits.param_names, float(np.median(shift)),
-                  bool(fits.converged[index]))
+                  'background' not in fits.param_names, float(np.median(shift)), is_stamp=True)

@@ -57,6 +57,10 @@ class Star:
         return tuple((self.image(x, y, x_0 + dx, y_0 + dy) - self.image(x, y, x_0 - dx, y_0 - dy))
                      / (2.0 * step) for dx, dy in ((step, 0.0), (0.0, step)))
 
+    def origin_of(self, side):
+        """Return x and y on the detector of the first pixel of a box around the place, (2,)."""
+        return np.asarray(self.unit.place) - side // 2
+
     def phases(self):
         """Return sub-pixel positions x, y that stand for all, (n, 1, 1) each."""
         n = N_PHASES if self.fwhm < _SMOOTH else 2
@@ -74,15 +78,12 @@ class BoxInformation:
         Odd sides of the boxes in pixels.
     information : ndarray, shape (n_phases, n, 4, 4)
         For each place in the middle pixel.
-    score : ndarray, shape (n_phases, n, 4)
-        What light of neighbours that nobody knows of adds to the scores.
     inside : ndarray, shape (n,)
         Mean share of the flux in the box.
     """
 
     sides: np.ndarray
     information: np.ndarray
-    score: np.ndarray
     inside: np.ndarray
 
     def covariance(self, *, background_known=False, position_known=False, prior=None):
@@ -109,22 +110,13 @@ class BoxInformation:
         """Return the standard error of the flux in each box, (n,), as `covariance`."""
         return np.sqrt(self.covariance(**known)[..., 0, 0].mean(axis=0))
 
-    def flux_bias(self, background_known=False, position_known=False):
-        """Return by how much neighbours outside of the model change the flux, (n,)."""
-        covariance = self.covariance(background_known=background_known,
-                                     position_known=position_known)
-        free = self._free(background_known, position_known)
-        with np.errstate(invalid='ignore'):
-            shift = np.sum(covariance[..., 0, :] * self.score[..., free], axis=-1)
-        return np.nan_to_num(shift.mean(axis=0), posinf=np.inf)
-
     @staticmethod
     def _free(background_known, position_known):
         """Return the indices of the free parameters."""
         return [0, *([] if position_known else [1, 2]), *([] if background_known else [3])]
 
 
-def box_information(star, flux, background, read_variance, largest, neighbours=()):
+def box_information(star, flux, background, read_variance, largest, neighbours=(), shape=None):
     """Return the `BoxInformation` of all odd boxes from 3 pixels up to the largest.
 
     Parameters
@@ -135,7 +127,9 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
     largest : int
         Side of the largest box, odd.
     neighbours : sequence of (dx, dy, flux)
-        Stars beside it that the fit does not know of.
+        Stars beside it that the fit does not know of: their light is noise.
+    shape : (ny, nx), optional
+        What the boxes are cut to, odd, where that is no square.
 
     Returns
     -------
@@ -151,7 +145,10 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
     variance = np.maximum(flux * image, 0.0) + np.maximum(others, 0.0) + background + read_variance
     # Where nothing is expected, one photon in a million cells keeps the division finite.
     variance = np.maximum(variance, 1e-6 * max(flux, 1e-6))
-    derivatives = (image, by_x, by_y, np.ones_like(image))
+    derivatives = [image, by_x, by_y, np.ones_like(image)]
+    if shape is not None:
+        inside = (np.abs(x) <= shape[1] // 2) & (np.abs(y) <= shape[0] // 2)
+        derivatives = [values * inside for values in derivatives]
     rings = np.maximum(np.abs(x), np.abs(y)).astype(int)[0].ravel()
 
     def nested(values):
@@ -160,11 +157,9 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
         return np.cumsum(sums, axis=1)[:, 1:]
 
     information = np.empty((len(image), half, 4, 4))
-    score = np.empty((len(image), half, 4))
     for i, first in enumerate(derivatives):
         weighted = first / variance
-        score[..., i] = nested(weighted * others)
         for j in range(i + 1):
             information[..., i, j] = information[..., j, i] = nested(weighted * derivatives[j])
-    return BoxInformation(np.arange(3, largest + 1, 2), information, score,
-                          nested(image).mean(axis=0))
+    return BoxInformation(np.arange(3, largest + 1, 2), information,
+                          nested(derivatives[0]).mean(axis=0))

@@ -3,7 +3,9 @@
 
 from dataclasses import dataclass, replace
 
+import astropy.units as u
 import numpy as np
+from astropy.nddata import NDData
 from astropy.table import QTable
 from scipy.spatial import KDTree
 
@@ -16,6 +18,7 @@ from .._validation import (
     require_number,
     require_positive_integer,
 )
+from ..flags import FitFlag
 from ..stamps import fit_stamps
 from ..stamps.boxes import Boxes
 from .detection import (
@@ -25,9 +28,9 @@ from .detection import (
     significance_map,
 )
 from .information import Star
-from .sky import Sky, estimate_sky, find_spikes, largest_plausible
+from .sky import Sky, estimate_sky, find_spikes, largest_plausible, smoothed
 
-__all__ = ['CountsImage', 'as_place', 'locate_source', 'read_counts']
+__all__ = ['CountsImage', 'as_place', 'locate_source', 'read_counts', 'require_inside']
 
 # In units of the FWHM: the box that is fitted, how far a position may move from its pixel, and
 # how near two sources are one.
@@ -91,7 +94,9 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
         One row per source, the most significant (or nearest) first, empty if
         there is none: ``id``; ``x``, ``y``, ``flux`` (total, in electrons) and
         ``background`` per pixel with ``x_err``, ``y_err``, ``flux_err`` and
-        ``background_err``; ``significance`` in standard deviations;
+        ``background_err``; ``significance`` above the background alone in
+        standard deviations; ``at_edge``, whether the star may lie beyond the
+        edge of the image or between others, with errors of NaN then;
         ``false_alarm_probability``, how probable one as significant is
         somewhere in an image without sources; ``rival_significance``, that of
         the strongest other source, and ``has_rival``, whether it is at least
@@ -139,10 +144,12 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
         threshold = require_number(threshold, 'threshold', 'pass standard deviations')
     elif n is None or near is not None:
         threshold = THRESHOLD
+    near = as_place(near, 'near')
     counts, used, known = read_counts(data, mask, background, read_variance)
+    require_inside(near, counts.shape)
     image = CountsImage(counts, ~used, known, read_variance).without_spikes(star)
     found, image = _search(image, star, n, threshold, near)
-    return _as_table(found, image, star, n, threshold, as_place(near, 'near'))
+    return _as_table(found, image, star, n, threshold, near)
 
 
 def _search(image, star, n, threshold, near):
@@ -160,7 +167,7 @@ def _search(image, star, n, threshold, near):
             if not spikes.any():
                 break
             image, empty = image.without(spikes), empty.without(spikes)
-        kept = _are_new(new, found, star, image.mask)
+        kept = _are_new(new, found, star)
         new = {name: values[kept] for name, values in new.items()}
         found = new if found is None else {name: np.concatenate([found[name], new[name]])
                                            for name in found}
@@ -172,7 +179,7 @@ def _search(image, star, n, threshold, near):
     return found, empty
 
 
-def _are_new(new, found, star, mask):
+def _are_new(new, found, star):
     """Say which sources are stars of their own, not what is left of those found before."""
     kept = ~_are_copies(new, np.argsort(-new['significance'], kind='stable'), SAME * star.fwhm)
     if found is None or not len(found['x']):
@@ -196,15 +203,17 @@ class CountsImage:
     sky: Sky | None = None
     n_spikes: int = 0
     stars: np.ndarray | float = 0.0
+    smooth: np.ndarray | None = None
 
     def without_spikes(self, star):
         """Return the image with its sky, and spikes masked."""
         sky = estimate_sky(self.data, self.mask, star.fwhm, self.read_variance, self.known)
-        spikes = find_spikes(self.data, self.mask, sky, star, self.read_variance)
+        smooth = smoothed(self.data, self.mask, sky)
+        spikes = find_spikes(self.data, self.mask, sky, star, self.read_variance, smooth)
         mask = self.mask | spikes
         if spikes.any():
             sky = estimate_sky(self.data, mask, star.fwhm, self.read_variance, self.known)
-        return CountsImage(self.data, mask, self.known, self.read_variance, sky, int(spikes.sum()))
+        return replace(self, mask=mask, sky=sky, smooth=smooth, n_spikes=int(spikes.sum()))
 
     def with_stars(self, star, found):
         """Return the image with stars expected in it."""
@@ -236,18 +245,16 @@ def read_counts(data, mask, background, read_variance):
     ValueError
         If shapes differ, electrons or the background are negative, or nothing is left.
     """
-    values = np.ma.getdata(data)
+    values_in = _in_electrons(data, 'data')
+    values = np.ma.getdata(values_in)
     if np.iscomplexobj(values) or np.asarray(values).dtype.kind not in 'biuf':
         raise TypeError('data must be an array of real numbers, but it is '
                         f'{np.asarray(values).dtype}: convert it.')
-    if hasattr(data, 'unit') and getattr(data, 'unit', None) is not None:
-        raise TypeError(f'data must be plain numbers in electrons, but they have the unit '
-                        f'{data.unit}: multiply with the gain and pass the values.')
-    values = np.array(values, dtype=float)
+    masked, values = np.ma.getmaskarray(values_in), np.array(values, dtype=float)
     if values.ndim != 2 or min(values.shape) < 3:
         raise ValueError(f'data must be one image of at least 3 x 3 pixels, but its shape is '
                          f'{values.shape}: pass images one by one.')
-    masked = np.ma.getmaskarray(data) | ~np.isfinite(values)
+    masked = masked | ~np.isfinite(values)
     if mask is not None:
         mask = np.asarray(mask, dtype=bool)
         if mask.shape != values.shape:
@@ -264,7 +271,7 @@ def read_counts(data, mask, background, read_variance):
                          f'pixels are not (minimum {values.min():.6g}): add the background that '
                          'was subtracted and pass it as background=, or pass read_variance=.')
     if background is not None:
-        background = as_float_array(background, 'background')
+        background = as_float_array(_in_electrons(background, 'background'), 'background')
         if background.shape not in ((), values.shape):
             raise ValueError(f'background must be a number or have the shape of the data, '
                              f'{values.shape}, but its shape is {background.shape}: pass one.')
@@ -272,6 +279,19 @@ def read_counts(data, mask, background, read_variance):
         require_finite(background, 'background', 'mask the pixels without one')
         require_not_negative(background, 'background', 'pass the level that the data contain')
     return values, ~masked, background
+
+
+def _in_electrons(values, name):
+    """Return numbers or a masked array of Quantity or NDData in electrons; raise for others."""
+    unit, plain = getattr(values, 'unit', None), values
+    if isinstance(values, NDData):
+        plain = np.ma.masked_array(values.data, values.mask if values.mask is not None else False)
+    elif unit is not None:
+        plain = values.value
+    if unit not in (None, u.electron, u.ph, u.dimensionless_unscaled):
+        raise TypeError(f'{name} must be electrons, but the unit is {unit}: multiply with the '
+                        'gain.')
+    return plain
 
 
 def as_place(value, name):
@@ -285,12 +305,20 @@ def as_place(value, name):
     return place
 
 
+def require_inside(near, shape):
+    """Raise unless a place, if there is one, is in an image."""
+    if near is not None and not all(-0.5 <= place <= size - 0.5
+                                    for place, size in zip(near, shape[::-1])):
+        raise ValueError(f'near must be in the image of {shape[1]} x {shape[0]} pixels, but it is '
+                         f'({near[0]:g}, {near[1]:g}): pass x and y, counted from 0.')
+
+
 def _choose_peaks(image, star, n, threshold, near):
     """Return x and y of the pixels at which stars are looked for, (m,) each."""
     significance = significance_map(image.data, image.mask, image.sky, star,
                                     background_known=image.known is not None)
     least = LEAST if threshold is None else max(threshold - MARGIN, LEAST)
-    x, y = find_peaks(significance, image.mask, least)
+    x, y = find_peaks(significance, least)
     # More than those asked for: one that seems second may be first once it is fitted.
     if n is not None and near is None:
         return x[:N_TRIED * n + N_TRIED], y[:N_TRIED * n + N_TRIED]
@@ -299,13 +327,13 @@ def _choose_peaks(image, star, n, threshold, near):
 
 def _fit_peaks(image, star, x, y):
     """Return the fits of stars at peaks as a dict of arrays (m,), and which pixels are spikes."""
+    if not len(x):
+        return ({name: np.zeros(0) for name in (*COLUMNS, 'significance', 'at_edge')},
+                np.zeros(image.data.shape, dtype=bool))
     side = 2 * max(int(np.ceil(0.5 * (BOX * star.fwhm - 1.0))), 1) + 1
     boxes = Boxes.around(x.astype(float), y.astype(float), (side, side), image.data.shape)
     counts = boxes.cut(np.where(image.mask, np.nan, image.data), np.nan)
     used = np.isfinite(counts)
-    if not len(x):
-        return ({name: np.zeros(0) for name in (*COLUMNS, 'significance')},
-                np.zeros(image.data.shape, dtype=bool))
     fits = _fit_boxes(image, star, boxes, counts, x, y)
     values = _values(image, star, boxes, x, y, fits)
     level = boxes.cut(image.sky.level, 0.0)
@@ -337,11 +365,10 @@ def _spikes_among(image, star, boxes, counts, x, y, fits):
                        for array in (counts, mean))
     part = deviance(np.maximum(value + shift, 0.0), np.maximum(expected + shift, 1e-9))
     line, column = (place.reshape(m, -1)[rows, highest] for place in (lines, columns))
-    most = largest_plausible(image.data, image.mask, image.sky, star)
-    # Where a box ends beyond the image, a peak in it is none of a spike.
-    inside = np.isfinite(excess[rows, highest])
-    steep = inside & (value > most[np.where(inside, line, 0), np.where(inside, column, 0)])
-    tried = np.flatnonzero((excess[rows, highest] > 0) & (part > LEAST_PART) & steep)
+    tried = np.flatnonzero((excess[rows, highest] > 0) & (part > LEAST_PART))
+    if len(tried):
+        most = largest_plausible(image.data, image.mask, image.sky, star, image.smooth)
+        tried = tried[value[tried] > most[line[tried], column[tried]]]
     if not len(tried):
         return spikes
     without = counts[tried].copy()
@@ -367,9 +394,9 @@ def _fit_boxes(image, star, boxes, counts, x, y):
                   {'background': stars + boxes.cut(
                       np.broadcast_to(image.known, image.data.shape), 0.0)})
     bounds = _bounds(start, boxes, image.data.shape, max(REACH * star.fwhm, 1.0))
-    is_grid = unit.is_image and len(unit.images) > 1
+    origin = first if unit.is_grid else None
     return fit_stamps(counts, star.model, **background, read_variance=image.read_variance,
-                      init=start, fixed=fixed, bounds=bounds, origin=first if is_grid else None)
+                      init=start, fixed=fixed, bounds=bounds, origin=origin)
 
 
 def _values(image, star, boxes, x, y, fits):
@@ -389,6 +416,11 @@ def _values(image, star, boxes, x, y, fits):
     for axis, name in enumerate('xy'):
         place = values[name] + first[:, axis]
         values[name] = np.where(np.isfinite(place), place, (x, y)[axis])
+    # A position held at a limit has no error of its own.
+    held = (fits.flags & int(FitFlag.AT_BOUND)) > 0
+    values['at_edge'] = held.astype(float)
+    for name in ('x_err', 'y_err', 'flux_err'):
+        values[name] = np.where(held, np.nan, values[name])
     return values
 
 
@@ -420,6 +452,7 @@ def _as_table(found, image, star, n, threshold, near):
     table = QTable({'id': np.arange(1, len(order) + 1)})
     for name in (*COLUMNS, 'significance'):
         table[name] = found[name][order]
+    table['at_edge'] = found['at_edge'][order] > 0
     table['false_alarm_probability'] = false_alarm_probability(
         strength[order], star, image.data.shape, background_known=image.known is not None)
     table['rival_significance'] = rivals

@@ -7,7 +7,7 @@ import numpy as np
 from scipy.ndimage import convolve, median_filter
 from scipy.special import pdtrc
 
-__all__ = ['Sky', 'estimate_sky', 'find_spikes', 'largest_plausible']
+__all__ = ['Sky', 'estimate_sky', 'find_spikes', 'largest_plausible', 'smoothed']
 
 # In units of the FWHM: the boxes in which a background is measured, and the smallest image, in
 # these boxes, in which it may vary.
@@ -87,7 +87,12 @@ def _is_large(shape, fwhm):
     return min(shape) >= LEAST_BOXES * max(BOX_SIZE * fwhm, 8.0)
 
 
-def find_spikes(data, mask, sky, star, read_variance):
+def smoothed(data, mask, sky):
+    """Return the median of 5 x 5 pixels, (ny, nx), with the sky where pixels are masked."""
+    return median_filter(np.where(mask, sky.level, data), 5)
+
+
+def find_spikes(data, mask, sky, star, read_variance, smooth):
     """Return which pixels are higher than any star can make them, (ny, nx).
 
     However many stars there are, a pixel has at most a certain multiple of
@@ -100,11 +105,13 @@ def find_spikes(data, mask, sky, star, read_variance):
     sky : Sky
     star : Star
     read_variance : float
+    smooth : ndarray, shape (ny, nx)
+        What `smoothed` returned.
     """
     spikes = np.zeros(data.shape, dtype=bool)
     for _ in range(N_ROUNDS):
         masked = mask | spikes
-        most = largest_plausible(data, masked, sky, star, N_SIGMA_NEIGHBOURS)
+        most = largest_plausible(data, masked, sky, star, smooth, N_SIGMA_NEIGHBOURS)
         found = ~masked & (data > most)
         counts, mean = data[found] + read_variance, np.maximum(most[found] + read_variance, 1e-9)
         # An excess of the noise widens the Poisson distribution as a gain would.
@@ -116,7 +123,7 @@ def find_spikes(data, mask, sky, star, read_variance):
     return spikes
 
 
-def largest_plausible(data, mask, sky, star, n_sigma=0.0):
+def largest_plausible(data, mask, sky, star, smooth, n_sigma=0.0):
     """Return how many electrons stars can put into each pixel beside those around it, (ny, nx).
 
     Infinite where too few neighbours are known.
@@ -126,6 +133,8 @@ def largest_plausible(data, mask, sky, star, n_sigma=0.0):
     data, mask : ndarray, shape (ny, nx)
     sky : Sky
     star : Star
+    smooth : ndarray, shape (ny, nx)
+        What `smoothed` returned.
     n_sigma : float, optional
         By so many of its standard errors the light around is taken higher,
         and the background to be rough.
@@ -133,7 +142,7 @@ def largest_plausible(data, mask, sky, star, n_sigma=0.0):
     inner, outer = (MARGIN * ratio for ratio in _steepest(star))
     good = ~mask
     # Where the background was taken too high, stars would seem steeper than they are.
-    level = np.minimum(sky.level, median_filter(np.where(good, data, sky.level), 5))
+    level = np.minimum(sky.level, smooth)
     light = np.where(good, data - level, 0.0)
     number = convolve(good.astype(float), _AROUND, mode='constant')
     share = 8.0 / np.maximum(number, 1.0)

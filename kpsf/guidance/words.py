@@ -1,7 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Numbers in the sentences of the guidance."""
 
-__all__ = ['percent', 'pixels']
+__all__ = ['counted', 'percent', 'pixels']
+
+
+def counted(number, what):
+    """Return how many there are, with the verb."""
+    return f'{number} {what} is' if number == 1 else f'{number} {what}s are'
 
 
 def percent(share, signed=False):

@@ -3,6 +3,7 @@
 
 import numpy as np
 
+from .._validation import below_read_noise
 from ..flags import FitFlag
 from ..guidance import locate_source
 from ..models import EllipticalGaussianPSF
@@ -32,7 +33,7 @@ def median_start(tpf, plan, electrons, used, known):
     known : ndarray, shape () or (n, ny, nx)
         Known background in electrons.
     """
-    some = slice(None, None, max(1, len(used) // MAX_MEDIAN_CADENCES))
+    some = slice(None, None, -(-len(used) // MAX_MEDIAN_CADENCES))
     electrons, used = electrons[some], used[some]
     ever = used.any(axis=0)
     if ever.sum() < len(plan.free_names):
@@ -73,10 +74,11 @@ def _located_start(tpf, plan, image, target):
         stddev = TYPICAL_STDDEV[tpf.mission]
         psf = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
         shape = {name: getattr(psf, name).value for name in plan.shape_names}
-    # What goes wrong here, a PSF wider than the stamp for example, is said by the fit itself.
+    deep = below_read_noise(image, tpf.read_variance)
+    # What goes wrong here, a target out of the stamp for example, is said by the fit itself.
     try:
-        found = locate_source(np.where(np.isfinite(image), np.maximum(image, 0.0), np.nan), psf,
-                              near=target, read_variance=tpf.read_variance)
+        found = locate_source(np.where(deep, np.nan, image), psf, near=target,
+                              read_variance=tpf.read_variance)
     except (ArithmeticError, ValueError):
         return []
     return [{plan.x: row['x'], plan.y: row['y']} | shape for row in found]

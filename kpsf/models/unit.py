@@ -71,11 +71,16 @@ class UnitPSF:
         # Only what differs from the place moves the model over the detector.
         params[names.index(self.x)], params[names.index(self.y)] = (
             np.array([middle]) for middle in self.place)
-        values = self.model.evaluate((x - x_0) + self.place[0], (y - y_0) + self.place[1],
-                                     *params)
+        # Some models take no more than two axes.
+        values = self.model.evaluate(((x - x_0) + self.place[0]).ravel(),
+                                     ((y - y_0) + self.place[1]).ravel(), *params)
         values = np.asarray(getattr(values, 'value', values), dtype=float)
-        return values.reshape(x.shape) if values.size == x.size else np.broadcast_to(
-            values, x.shape)
+        return np.broadcast_to(values.ravel(), x.size).reshape(x.shape)
+
+    @property
+    def is_grid(self):
+        """Say whether the model changes over the detector."""
+        return self.images is not None and len(self.images) > 1
 
     @property
     def is_image(self):
@@ -131,7 +136,7 @@ class UnitPSF:
         if not peak > 0 or not below.any(axis=1).all():
             raise ValueError(
                 f'A PSF must have its maximum at its position and fall to half of it, but '
-                f'{type(self.model).__name__} is {peak:.6g} there for a {self.scale} of 1: '
+                f'{type(self.model).__name__} is {peak:.6g} there where its {self.scale} is 1: '
                 'correct its parameters, or pass an image of the star.')
         return (0.0, 0.0), _RADII[below.argmax(axis=1).max()]
 

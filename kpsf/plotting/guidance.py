@@ -202,14 +202,10 @@ def _draw_profile(ax, advice):
     order = np.argsort(distance[near])
     ax.plot(distance[near][order], model[order], '.', color=VERMILLION, ms=3, label='fit')
     ax.axvline(0.5 * star.fwhm, color=GREY, ls=':', label=f'half of FWHM {star.fwhm:.3g}')
-    ax.set(title=f'Profile; {advice.normalization.parameter} is the {_short(advice.normalization)}',
+    meaning = advice.normalization.meaning.split(':')[0]
+    ax.set(title=f'Profile; {advice.normalization.parameter} is the {meaning}',
            xlabel='Distance from the star (pixels)', ylabel='Above background / peak of the PSF')
     ax.legend(fontsize='small')
-
-
-def _short(normalization):
-    """Return what a flux means in a few words."""
-    return normalization.meaning.split(':')[0]
 
 
 def _draw_text(ax, advice):
