@@ -211,8 +211,8 @@ def test_each_image_of_a_grid_is_normalized(factors):
     (4, {'total': 1.0}, 1 / 16, 'total flux x 16: the image is oversampled 4 times and sums to 1, '
                                 'not to 16'),
     (4, {'total': 16.0}, 1.0, 'total flux')])
-def test_the_meaning_of_the_flux_of_an_image_is_what_photutils_sums_to(steps, options, factor,
-                                                                      meaning):
+def test_the_meaning_of_the_flux_of_an_image_is_what_photutils_sums_to(
+        steps, options, factor, meaning):
     image = sampled(steps, size=21 if steps == 1 else 10.25, **options)
     found = describe_normalization(image, oversampling=steps)
     total = sum_of_pixels(ImagePSF(image, oversampling=steps), half=10)
@@ -286,8 +286,8 @@ def test_nothing_is_said_of_a_core_in_the_middle():
 @pytest.mark.parametrize(('alpha', 'beta', 'half', 'steps'), [
     (2.0, 2.5, 10, 1), (2.0, 2.5, 30, 1), (2.0, 2.0, 12, 4), (1.5, 3.0, 7, 4), (3.0, 2.5, 15, 1)])
 @pytest.mark.parametrize(('cut', 'accuracy'), [(0, 0.2), (2, 0.5)])
-def test_the_share_of_a_moffat_outside_of_its_image_is_right(alpha, beta, half, steps, cut,
-                                                                 accuracy):
+def test_the_share_of_a_moffat_outside_of_its_image_is_right(
+        alpha, beta, half, steps, cut, accuracy):
     reach = 20 * half
     y, x = (np.indices((2 * reach + 1, 2 * reach + 1)) - reach) / steps
     whole = MoffatPSF(alpha=alpha, beta=beta)(x, y)

@@ -205,9 +205,9 @@ def test_masked_pixels_have_no_colour(tmp_path):
     draw(axes, tmp_path)
     for ax in axes[:2]:
         np.testing.assert_array_equal(np.isnan(values(ax)), advice.mask)
-    n_near = np.sum(np.hypot(*(np.indices((41, 41)) - [[[advice.diagnosis.y]],
-                                                      [[advice.diagnosis.x]]]))
-                    < 3.0 * advice.normalization.fwhm)
+    y, x = np.indices((41, 41))
+    distance = np.hypot(x - advice.diagnosis.x, y - advice.diagnosis.y)
+    n_near = np.sum(distance < 3.0 * advice.normalization.fwhm)
     assert len(lines_of(axes[2])['pixels']) == n_near - 1
 
 

@@ -11,11 +11,12 @@ from .._validation import require_number
 from ..normalization import Normalization, as_psf_model, describe_normalization
 from ..stamps import fit_stamps
 from ..stamps.boxes import Boxes
+from .arguments import as_place, read_counts, require_inside
 from .centroid import CentroidAdvice, advise_centroid
 from .diagnosis import Diagnosis, diagnose
-from .fit_box import FitBoxAdvice, default_largest, suggest_fit_shape
-from .information import Star
-from .locate import as_place, locate_source, read_counts, require_inside
+from .fit_box import FitBoxAdvice, suggest_fit_shape
+from .information import Star, default_largest
+from .locate import locate_source
 from .width import gaussian_of_brightest
 from .words import pixels
 

@@ -8,11 +8,12 @@ from astropy.table import QTable
 
 from .._validation import require_number, require_positive_integer
 from ..stamps import fit_stamps
+from .arguments import as_box
 from .fit_box import suggest_fit_shape
 from .information import Star, box_information
 from .words import percent
 
-__all__ = ['CentroidAdvice', 'advise_centroid', 'as_box']
+__all__ = ['CentroidAdvice', 'advise_centroid']
 
 # How much worse than the best way a simpler one may be.
 TOLERANCE = 0.02
@@ -196,16 +197,6 @@ def _check_simulation(n_simulated, seed):
     if not isinstance(seed, (int, np.integer)) or seed < 0:
         raise ValueError(f'seed must be a whole number >= 0, but it is {seed!r}: pass one.')
     return n_simulated, seed
-
-
-def as_box(fit_shape):
-    """Return the shape of a box; raise unless it is odd and at least 3."""
-    sides = np.ravel(fit_shape)
-    if sides.size not in (1, 2) or sides.dtype.kind not in 'iu' or np.any(
-            (sides < 3) | (sides % 2 == 0)):
-        raise ValueError(f'fit_shape must be an odd number of at least 3, or a pair of them, but '
-                         f'it is {fit_shape!r}: pass for example 9.')
-    return tuple(np.broadcast_to(sides, 2).tolist())
 
 
 def _recommend(table):

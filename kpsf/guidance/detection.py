@@ -64,8 +64,8 @@ def significance_map(data, mask, sky, star, *, background_known):
 
 def find_peaks(significance, least):
     """Return x and y of the local maxima above a limit, the highest first, (n,) each."""
-    peak = (significance > least) & (significance == maximum_filter(significance, 3,
-                                                                   mode='constant'))
+    highest = maximum_filter(significance, 3, mode='constant')
+    peak = (significance > least) & (significance == highest)
     y, x = np.nonzero(peak)
     order = np.argsort(-significance[y, x], kind='stable')
     return x[order], y[order]

@@ -12,10 +12,10 @@ from .._validation import require_number
 from ..flags import DiagnosisFlag
 from ..stamps import fit_stamps
 from ..statistics import cstat_moments
-from .centroid import as_box
+from .arguments import as_box, as_place
 from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
-from .locate import as_place, locate_source
+from .locate import locate_source
 from .sky import Sky, find_spikes, smoothed
 from .words import counted, percent, pixels
 

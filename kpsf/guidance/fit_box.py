@@ -8,13 +8,11 @@ from astropy.table import QTable, Table
 
 from .._validation import require_number
 from .bias import bias_by_neighbours
-from .information import Star, box_information
+from .information import MOST_PIXELS, Star, box_information, default_largest
 from .words import percent
 
-__all__ = ['FitBoxAdvice', 'default_largest', 'suggest_fit_shape']
+__all__ = ['FitBoxAdvice', 'suggest_fit_shape']
 
-# The largest box that is looked at, in units of the FWHM, and in pixels.
-LARGEST, MOST_PIXELS = 10.0, 301
 # Share of the light that a recommended box holds.
 LEAST_INSIDE = 0.9
 
@@ -194,11 +192,6 @@ def _around(bias):
     """
     padded = np.pad(np.abs(bias), 1, mode='edge')
     return np.maximum.reduce([padded[:-2], padded[1:-1], padded[2:]])
-
-
-def default_largest(fwhm):
-    """Return the side of the largest box that is looked at, in pixels."""
-    return min(max(LARGEST * fwhm, 5.0), MOST_PIXELS)
 
 
 def _largest(largest, fwhm):

@@ -13,8 +13,8 @@ from .._validation import as_float_array, require_finite, require_number
 from ..models import position_names
 from ..stamps import StampFits
 from ..stamps.boxes import Boxes
+from .arguments import read_counts
 from .information import Star
-from .locate import read_counts
 from .sky import estimate_sky
 from .words import pixels
 

@@ -8,7 +8,10 @@ import numpy as np
 from ..models.unit import UnitPSF
 from ..normalization import as_psf_model
 
-__all__ = ['BoxInformation', 'Star', 'box_information']
+__all__ = ['MOST_PIXELS', 'BoxInformation', 'Star', 'box_information', 'default_largest']
+
+# The largest box that is looked at, in units of the FWHM, and in pixels.
+LARGEST, MOST_PIXELS = 10.0, 301
 
 # Sub-pixel positions along each axis over which errors are averaged.
 N_PHASES = 4
@@ -114,6 +117,11 @@ class BoxInformation:
     def _free(background_known, position_known):
         """Return the indices of the free parameters."""
         return [0, *([] if position_known else [1, 2]), *([] if background_known else [3])]
+
+
+def default_largest(fwhm):
+    """Return the side of the largest box that is looked at, in pixels."""
+    return min(max(LARGEST * fwhm, 5.0), MOST_PIXELS)
 
 
 def box_information(star, flux, background, read_variance, largest, neighbours=(), shape=None):

@@ -1,36 +1,31 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Where the stars of an image are, before anything is fitted: starting values with errors."""
 
-from dataclasses import dataclass, replace
 
-import astropy.units as u
 import numpy as np
-from astropy.nddata import NDData
 from astropy.table import QTable
 from scipy.spatial import KDTree
 
 from .._kernels.poisson import deviance
 from .._validation import (
-    as_float_array,
-    below_read_noise,
-    require_finite,
-    require_not_negative,
     require_number,
     require_positive_integer,
 )
 from ..flags import FitFlag
 from ..stamps import fit_stamps
 from ..stamps.boxes import Boxes
+from .arguments import as_place, read_counts, require_inside
 from .detection import (
     false_alarm_probability,
     find_peaks,
     score_significance,
     significance_map,
 )
+from .image import CountsImage
 from .information import Star
-from .sky import Sky, estimate_sky, find_spikes, largest_plausible, smoothed
+from .sky import largest_plausible
 
-__all__ = ['CountsImage', 'as_place', 'locate_source', 'read_counts', 'require_inside']
+__all__ = ['locate_source']
 
 # In units of the FWHM: the box that is fitted, how far a position may move from its pixel, and
 # how near two sources are one.
@@ -43,9 +38,8 @@ N_TRIED = 4
 # and how far above what that fit expects it must be, as PSFs are not exact.
 LEAST_PART, SPIKE_GAIN, SPIKE_MARGIN = 6.0, 12.0, 1.5
 N_ROUNDS, N_PASSES = 5, 4
-# How far from a star its light is taken along, in units of the FWHM, and how high a source must
-# be in it, as its share.
-STAR_REACH, LEAST_CONTRAST = 8.0, 0.3
+# How high a source must be in the light of another, as its share.
+LEAST_CONTRAST = 0.3
 # Significance of a source that counts, where the number of sources is open.
 THRESHOLD = 5.0
 # A second source competes from this share of the significance on.
@@ -190,127 +184,6 @@ def _are_new(new, found, star):
     height = new['flux'] * star.unit.peak / star.integral
     # What a PSF that is not exact leaves is a small share of the star at that place.
     return kept & apart.all(axis=1) & (height > LEAST_CONTRAST * light.max(axis=1))
-
-
-@dataclass(frozen=True)
-class CountsImage:
-    """Electrons, which of them count, and what is expected without stars."""
-
-    data: np.ndarray
-    mask: np.ndarray
-    known: np.ndarray | None
-    read_variance: float
-    sky: Sky | None = None
-    n_spikes: int = 0
-    stars: np.ndarray | float = 0.0
-    smooth: np.ndarray | None = None
-
-    def without_spikes(self, star):
-        """Return the image with its sky, and spikes masked."""
-        sky = estimate_sky(self.data, self.mask, star.fwhm, self.read_variance, self.known)
-        smooth = smoothed(self.data, self.mask, sky)
-        spikes = find_spikes(self.data, self.mask, sky, star, self.read_variance, smooth)
-        mask = self.mask | spikes
-        if spikes.any():
-            sky = estimate_sky(self.data, mask, star.fwhm, self.read_variance, self.known)
-        return replace(self, mask=mask, sky=sky, smooth=smooth, n_spikes=int(spikes.sum()))
-
-    def with_stars(self, star, found):
-        """Return the image with stars expected in it."""
-        light = np.zeros_like(self.data)
-        side = 2 * int(np.ceil(STAR_REACH * star.fwhm)) + 1
-        boxes = Boxes.around(found['x'], found['y'], (side, side), self.data.shape)
-        columns, lines = boxes.places()
-        images = found['flux'][:, np.newaxis] * star.image(
-            columns, lines, found['x'][:, np.newaxis], found['y'][:, np.newaxis])
-        inside = ((columns >= 0) & (lines >= 0) & (columns < light.shape[1])
-                  & (lines < light.shape[0]))
-        np.add.at(light, (lines[inside], columns[inside]), np.maximum(images[inside], 0.0))
-        sky = Sky(self.sky.level + light, self.sky.variance + self.sky.excess * light,
-                  self.sky.excess)
-        return replace(self, sky=sky, stars=self.stars + light)
-
-    def without(self, spikes):
-        """Return the image with more spikes masked."""
-        return replace(self, mask=self.mask | spikes, n_spikes=self.n_spikes + int(spikes.sum()))
-
-
-def read_counts(data, mask, background, read_variance):
-    """Return electrons (ny, nx), which of them are used, and the known background or None.
-
-    Raises
-    ------
-    TypeError
-        If the data are not plain real numbers.
-    ValueError
-        If shapes differ, electrons or the background are negative, or nothing is left.
-    """
-    values_in = _in_electrons(data, 'data')
-    values = np.ma.getdata(values_in)
-    if np.iscomplexobj(values) or np.asarray(values).dtype.kind not in 'biuf':
-        raise TypeError('data must be an array of real numbers, but it is '
-                        f'{np.asarray(values).dtype}: convert it.')
-    masked, values = np.ma.getmaskarray(values_in), np.array(values, dtype=float)
-    if values.ndim != 2 or min(values.shape) < 3:
-        raise ValueError(f'data must be one image of at least 3 x 3 pixels, but its shape is '
-                         f'{values.shape}: pass images one by one.')
-    masked = masked | ~np.isfinite(values)
-    if mask is not None:
-        mask = np.asarray(mask, dtype=bool)
-        if mask.shape != values.shape:
-            raise ValueError(f'mask must have the shape of the data, {values.shape}, but its '
-                             f'shape is {mask.shape}: pass one value per pixel.')
-        masked = masked | mask
-    if masked.all():
-        raise ValueError(f'An image with pixels that count is needed, but all {masked.size} are '
-                         'masked or not finite: pass another.')
-    values[masked] = 0.0
-    bad = below_read_noise(values, read_variance)
-    if bad.any():
-        raise ValueError(f'Electrons must be >= 0 up to read noise, but {bad.sum()} of {bad.size} '
-                         f'pixels are not (minimum {values.min():.6g}): add the background that '
-                         'was subtracted and pass it as background=, or pass read_variance=.')
-    if background is not None:
-        background = as_float_array(_in_electrons(background, 'background'), 'background')
-        if background.shape not in ((), values.shape):
-            raise ValueError(f'background must be a number or have the shape of the data, '
-                             f'{values.shape}, but its shape is {background.shape}: pass one.')
-        background = np.where(masked, 0.0, background) if background.ndim else background
-        require_finite(background, 'background', 'mask the pixels without one')
-        require_not_negative(background, 'background', 'pass the level that the data contain')
-    return values, ~masked, background
-
-
-def _in_electrons(values, name):
-    """Return numbers or a masked array of Quantity or NDData in electrons; raise for others."""
-    unit, plain = getattr(values, 'unit', None), values
-    if isinstance(values, NDData):
-        plain = np.ma.masked_array(values.data, values.mask if values.mask is not None else False)
-    elif unit is not None:
-        plain = values.value
-    if unit not in (None, u.electron, u.ph, u.dimensionless_unscaled):
-        raise TypeError(f'{name} must be electrons, but the unit is {unit}: multiply with the '
-                        'gain.')
-    return plain
-
-
-def as_place(value, name):
-    """Return x and y as an array, None if there are none; raise unless they are two numbers."""
-    if value is None:
-        return None
-    place = as_float_array(value, name)
-    if place.shape != (2,) or not np.isfinite(place).all():
-        raise ValueError(f'{name} must be two finite numbers (x, y), but it is {value!r}: pass a '
-                         'position in pixels.')
-    return place
-
-
-def require_inside(near, shape):
-    """Raise unless a place, if there is one, is in an image."""
-    if near is not None and not all(-0.5 <= place <= size - 0.5
-                                    for place, size in zip(near, shape[::-1])):
-        raise ValueError(f'near must be in the image of {shape[1]} x {shape[0]} pixels, but it is '
-                         f'({near[0]:g}, {near[1]:g}): pass x and y, counted from 0.')
 
 
 def _choose_peaks(image, star, n, threshold, near):

@@ -7,8 +7,9 @@ from ..flags import FitFlag
 from ..stamps import fit_stamps
 from ..stamps.boxes import Boxes
 from .detection import significance_map
+from .image import CountsImage
 from .information import Star
-from .locate import CountsImage, locate_source
+from .locate import locate_source
 
 __all__ = ['gaussian_of_brightest']
 
