@@ -253,7 +253,8 @@ def test_a_neighbour_is_told_with_its_place_and_flux(seed):
 
 
 def test_neighbours_are_counted():
-    places = [(24.6, 22.2), (15.6, 20.7), (20.3, 25.2), (19.0, 14.5), (29.1, 17.0)]
+    places = [(24.6, 22.2), (15.6, 20.7), (20.3, 25.2), (19.0, 14.5), (29.1, 17.0), (14.0, 26.5),
+              (26.0, 27.5)]
     entry = problem(judge(simulate(STAR, *((1500.0, *place) for place in places))),
                     DiagnosisFlag.NEIGHBOUR)
     assert entry.text.startswith('other sources of ')

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """All of the guidance at once, for an image of one's own."""
 
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,9 @@ from .words import pixels
 __all__ = ['Advice', 'advise']
 
 # Sources in the text, and those whose light a box is judged by.
-N_SHOWN, N_NEIGHBOURS = 6, 20
+N_SHOWN, N_NEIGHBOURS = 10, 20
+# Characters in a line.
+WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ class Advice:
         if not len(self.sources):
             return ('no source is significant: pass electrons, the PSF, or the position of the '
                     'star')
-        lines = [f'{len(self.sources)} source{"s" * (len(self.sources) > 1)} above 5 sigma']
+        lines = [f'{len(self.sources)} source{"s" * (len(self.sources) > 1)} above 5 sigma of the '
+                 'background']
         lines[0] += f', {self.sources.meta["spikes"]} hot pixels or cosmic rays left out'
         if self.sources.meta['excess_variance'] > 1.0:
             lines[0] += (f'; the background varies {self.sources.meta["excess_variance"]:.3g} '
@@ -92,10 +96,11 @@ class Advice:
         for row in self.sources[:N_SHOWN]:
             error = max(row['x_err'], row['y_err'])
             place = 'at the edge' if row['at_edge'] else f'+- {error:.2g}'
+            flux_error = '' if row['at_edge'] else f' +- {row["flux_err"]:.2g}'
             lines.append(
                 f'  {pixels(row["x"], row["y"])} {place}: flux '
-                f'{row["flux"]:.4g} +- {row["flux_err"]:.2g} e- on {row["background"]:.4g} e- per '
-                f'pixel, {row["significance"]:.3g} sigma above the background')
+                f'{row["flux"]:.4g}{flux_error} e- on {row["background"]:.4g} e- per pixel, '
+                f'{row["significance"]:.3g} sigma')
         if len(self.sources) > N_SHOWN:
             lines.append(f'  and {len(self.sources) - N_SHOWN} more')
         if self.sources['has_rival'][0]:
@@ -222,5 +227,10 @@ def _fit(counts, used, known, model, source, shape, read_variance):
 
 
 def _indented(text):
-    """Return lines moved to the right."""
-    return '\n'.join(f'   {line}' for line in text.splitlines())
+    """Return lines moved to the right, and broken where they are long."""
+    lines = []
+    for line in text.splitlines():
+        margin = ' ' * (3 + len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(line.lstrip(), WIDTH, initial_indent=margin,
+                               subsequent_indent=f'{margin}  ')
+    return '\n'.join(lines)

@@ -35,7 +35,7 @@ LEAST_EDGE = 1.5
 PLATEAU, LEAST_PLATEAU = 0.9, 3
 # A neighbour is at least this share of the star's own light at its place.
 LEAST_CONTRAST = 0.5
-N_SHOWN = 3
+N_SHOWN = 5
 # How far from 1 the variance of pixels without stars may be.
 LEAST_EXCESS = 0.1
 # What varies more than this has stars in it, or structure.
