@@ -64,7 +64,7 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         not free, else ``'fit'``.
     position : {'free', 'shared'}, CentroidPrior or tuple of float or ndarray, optional
         One position per cadence (the default), the same with a prior
-        (`CentroidPrior.from_tpf`; without x and y it is centred on the star
+        (``CentroidPrior.from_tpf``; without x and y it is centred on the star
         in the median image), one for the series, or known
         positions ``(x, y)`` in stamp pixels, numbers or one per cadence,
         such as the columns ``x``, ``y`` of another light curve.
