@@ -11,7 +11,8 @@ from ..normalization import as_psf_model
 __all__ = ['MOST_PIXELS', 'BoxInformation', 'Star', 'box_information', 'default_largest']
 
 # The largest box that is looked at, in units of the FWHM, and in pixels.
-LARGEST, MOST_PIXELS = 10.0, 301
+LARGEST = 10.0
+MOST_PIXELS = 301
 
 # Sub-pixel positions along each axis over which errors are averaged.
 N_PHASES = 4
