@@ -176,14 +176,10 @@ def describe_normalization(psf, oversampling=None):
     total flux x 16: the image is oversampled 4 times and sums to 1, not to 16
     """
     unit = UnitPSF(_as_model(psf, oversampling))
-    if unit.is_image:
-        measured = _of_images(unit)
-    else:
-        measured = _of_function(unit)
     return Normalization(
         name='the image' if not isinstance(psf, Model) else type(psf).__name__,
         parameter=unit.scale, oversampling=tuple(unit.steps[::-1]), centroid=unit.centroid,
-        fwhm=unit.fwhm, **measured)
+        fwhm=unit.fwhm, **_measure(unit))
 
 
 def normalize_psf(psf, oversampling=None):
@@ -224,7 +220,7 @@ def normalize_psf(psf, oversampling=None):
     model = _as_model(psf, oversampling)
     unit = UnitPSF(model)
     if not isinstance(psf, Model):
-        return unit.images[0] * (np.prod(unit.steps) / unit.images[0].sum())
+        return _normalized_images(unit)[0]
     if _is_known_to_be_total(model):
         return model.copy()
     if isinstance(model, TabulatedPRF):
@@ -331,11 +327,10 @@ def as_psf_model(psf, oversampling=None):
     unit = UnitPSF(model)
     if not isinstance(psf, Model):
         from photutils.psf import ImagePSF
-        image = unit.images[0] * (np.prod(unit.steps) / unit.images[0].sum())
-        return ImagePSF(image, oversampling=unit.steps[::-1]), 1.0
+        return ImagePSF(_normalized_images(unit)[0], oversampling=unit.steps[::-1]), 1.0
     if _is_known_to_be_total(model):
         return model, 1.0
-    return model, (_of_images if unit.is_image else _of_function)(unit)['integral']
+    return model, _measure(unit)['integral']
 
 
 def warn_unless_total_flux(model):
@@ -356,11 +351,10 @@ def warn_unless_total_flux(model):
         return
     try:
         unit = UnitPSF(model)
-        measured = (_of_images if unit.is_image else _of_function)(unit)
+        integral = _measure(unit)['integral']
     except (ArithmeticError, TypeError, ValueError):
         # Whatever else is wrong with it, the fit will say.
         return
-    integral = measured['integral']
     if abs(integral - 1.0) > TOLERANCE:
         _warned.add(model)
         warnings.warn(
@@ -421,6 +415,11 @@ def _checked_image(psf):
         raise ValueError(f'An image of a PSF must have a positive sum, but it is '
                          f'{image.sum():.6g}: subtract its background, not more, or pass another.')
     return image.copy()
+
+
+def _measure(unit):
+    """Return sum, peak, integral, phase_spread and outside of any PSF."""
+    return _of_images(unit) if unit.is_image else _of_function(unit)
 
 
 def _of_images(unit):
@@ -550,10 +549,14 @@ def _normalized_table(model):
         fixed=dict(model.fixed), bounds=dict(model.bounds), **values)
 
 
+def _normalized_images(unit):
+    """Return images (n, ny, nx) whose sums are the samples per pixel."""
+    return unit.images * (np.prod(unit.steps) / unit.images.sum(axis=(1, 2), keepdims=True))
+
+
 def _normalized_photutils(model, unit):
     """Return an ImagePSF or GriddedPSFModel with each image divided by its own sum."""
-    scales = np.prod(unit.steps) / unit.images.sum(axis=(1, 2), keepdims=True)
-    images = unit.images * scales
+    images = _normalized_images(unit)
     names = ('flux', 'x_0', 'y_0')
     values = {name: getattr(model, name).quantity if getattr(model, name).unit is not None
               else getattr(model, name).value for name in names}
@@ -573,8 +576,7 @@ def _normalized_photutils(model, unit):
 def _area(psf, oversampling):
     """Return the total flux of a star over its height at the peak, in pixels."""
     unit = UnitPSF(_as_model(psf, oversampling))
-    measured = (_of_images if unit.is_image else _of_function)(unit)
-    return measured['integral'] / unit.peak
+    return _measure(unit)['integral'] / unit.peak
 
 
 def _times(values, factor):

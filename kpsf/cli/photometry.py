@@ -10,6 +10,7 @@ import numpy as np
 from astropy.table import QTable
 
 from ..photometry import PoissonPSFPhotometry
+from ..photometry.sources import LARGE_GROUP
 from .checks import (
     as_path,
     not_negative_number,
@@ -30,7 +31,7 @@ from .electrons import (
 from .image import as_extension, as_place, read_image_file
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
 from .psf import OVERSAMPLING_KEYWORDS, as_psf, fwhm_of, make_psf
-from .stars import LARGE_GROUP, SEPARATIONS, find_stars, group_stars, read_stars
+from .stars import SEPARATIONS, find_stars, group_stars, read_stars
 from .tables import TABLE_SUFFIXES, versions, write_table
 from .terminal import run_jobs
 

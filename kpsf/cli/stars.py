@@ -14,18 +14,14 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from ..guidance import locate_source
+from ..photometry.sources import LARGE_GROUP, POSITION_COLUMNS
 
-__all__ = ['LARGE_GROUP', 'SEPARATIONS', 'find_stars', 'group_stars', 'read_stars']
+__all__ = ['SEPARATIONS', 'find_stars', 'group_stars', 'read_stars']
 
-# What photutils calls positions, the first that is there first.
-POSITIONS = ('{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_centroid',
-             '{0}_peak', '{0}cen', '{0}_cen', '{0}pos', '{0}_pos', '{0}_fit', '{0}fit')
 OTHERS = ('id', 'group_id', 'local_bkg', 'flux_init')
 # In units of the FWHM, from that at which a neighbour has no light in a star's box to that at
 # which two stars are hardly told apart.
 SEPARATIONS = (4.0, 3.0, 2.0, 1.5)
-# Stars in a group that is still fast.
-LARGE_GROUP = 25
 
 
 def read_stars(path, wcs, unit):
@@ -166,7 +162,7 @@ def _read_table(path):
 
 def _positions(table, path, wcs):
     """Return a table of x and y in pixels, NaN where masked."""
-    for names in ([name.format(axis) for axis in 'xy'] for name in POSITIONS):
+    for names in ([name.format(axis) for axis in 'xy'] for name in POSITION_COLUMNS):
         if set(names) <= set(table.colnames):
             return Table({axis: _floats(table[name], path, 'pixels')
                           for axis, name in zip('xy', names)})

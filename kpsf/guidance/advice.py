@@ -209,8 +209,8 @@ def _fit(counts, used, known, model, source, shape, read_variance):
     stamps = boxes.cut(np.where(used, counts, np.nan), np.nan)
     level = 'fit' if known is None else boxes.cut(np.broadcast_to(known, counts.shape), 0.0)
     first = boxes.first[0]
-    fixed = [name for name in model.param_names if name not in (unit.scale, unit.x, unit.y)]
-    fits = fit_stamps(stamps, model, background=level, read_variance=read_variance, fixed=fixed,
+    fits = fit_stamps(stamps, model, background=level, read_variance=read_variance,
+                      fixed=unit.shape_names,
                       init={unit.x: source['x'] - first[0], unit.y: source['y'] - first[1]},
                       origin=boxes.first if unit.is_grid else None)
     values = dict(zip(fits.param_names, fits.params[0]))

@@ -35,7 +35,6 @@ def bias_by_neighbours(star, flux, background, read_variance, sides, neighbours,
     mean = background + sum(
         (strength * star.image(x, y, x_0 + dx, y_0 + dy) for dx, dy, strength in neighbours),
         flux * star.image(x, y, x_0, y_0))
-    held = [name for name in star.model.param_names if name not in (unit.scale, unit.x, unit.y)]
     bias = np.empty(len(sides))
     for k, side in enumerate(sides):
         part = slice(half - side // 2, half + side // 2 + 1)
@@ -43,7 +42,7 @@ def bias_by_neighbours(star, flux, background, read_variance, sides, neighbours,
         fits = fit_stamps(
             np.maximum(mean[:, part, part], 0.0), star.model, read_variance=read_variance,
             background=background if background_known else 'fit', init=start,
-            fixed=[*held, *(start if position_known else ())],
+            fixed=[*unit.shape_names, *(start if position_known else ())],
             bounds={name: (value - 0.5 * side, value + 0.5 * side)
                     for name, value in start.items()},
             origin=star.origin_of(side) if unit.is_grid else None)

@@ -231,8 +231,7 @@ class _Simulated:
         unit, model = self.star.unit, self.star.model
         names = unit.x, unit.y
         # The rest of the model is known: this is about positions.
-        fixed = [name for name in model.param_names if name not in (unit.scale, *names)]
-        options = {'fixed': fixed + (list(names) if mode == 'fixed' else [])}
+        options = {'fixed': unit.shape_names + (list(names) if mode == 'fixed' else [])}
         if mode != 'fixed':
             options['bounds'] = {name: (known - size / 2, known + size / 2)
                                  for name, known, size in zip(names, self.known, self.shape[::-1])}

@@ -417,7 +417,7 @@ def _neighbours(fitted):
     light = fitted.flux * fitted.star.image(rest['x'], rest['y'], fitted.x, fitted.y)
     near = distance <= BOX * fitted.star.fwhm
     # Where pixels vary more than photons do, chance reaches further.
-    sky = empty_pixels(fitted, fitted.used)
+    sky = fitted.empty
     excess = 1.0 if sky is None else min(max(sky.excess(fitted.read_variance)[0], 1.0),
                                          LARGEST_EXCESS)
     real = ((distance > apart) & (rest['flux'] * own > LEAST_CONTRAST * light) & near
@@ -447,13 +447,11 @@ def _of_maximum(fitted):
     unit = fitted.star.unit
     reach = max(fitted.star.fwhm, 1.0)
     start = {unit.x: fitted.x, unit.y: fitted.y}
-    held = [name for name in fitted.star.model.param_names
-            if name not in (unit.x, unit.y, unit.scale)]
     used = fitted.seen
     # One fit of these pixels alone: the same for both.
     known = fitted.background if fitted.background_known else 'fit'
     fits = fit_stamps(np.where(used, fitted.counts, np.nan)[np.newaxis], fitted.star.model,
-                      background=known, read_variance=fitted.read_variance, fixed=held,
+                      background=known, read_variance=fitted.read_variance, fixed=unit.shape_names,
                       init=start, bounds={name: (value - reach, value + reach)
                                           for name, value in start.items()},
                       origin=np.zeros(2) if unit.is_grid else None)
@@ -490,7 +488,7 @@ def _goodness(fitted):
 def _of_noise(fitted, z, found):
     """Yield whether the pixels scatter as photons do, or more than what was found explains."""
     is_explained = bool(found)
-    sky = empty_pixels(fitted, fitted.used)
+    sky = fitted.empty
     if sky is not None:
         factor, significance = sky.excess(fitted.read_variance)
         # Stars and slopes that were found above are no noise.

@@ -7,13 +7,12 @@ import numpy as np
 
 from .._kernels.poisson import deviance
 from ..statistics import cstat_moments
+from .sky import clipped_mean, highest_without_star
 
 __all__ = ['EmptyPixels', 'empty_pixels']
 
 # A pixel is empty if the star is fainter there than this share of the noise; fewer tell nothing.
 FAINT, LEAST_PIXELS = 0.5, 30
-# Other stars are cut off above this many standard deviations.
-CLIP_SIGMA, N_CLIPS = 5.0, 10
 # Electrons per pixel from which on percentiles tell a width.
 MANY_COUNTS = 10.0
 
@@ -48,7 +47,7 @@ class EmptyPixels:
             width = (middle - low) / (1.0 - 1.0 / (6.0 * np.sqrt(level)))
             excess = (width**2 - 1.0 / 12.0) / level
             return float(excess), float((excess - 1.0) / (3.0 / np.sqrt(self.counts.size)))
-        kept = self.counts <= _highest(self.level, read_variance)
+        kept = self.counts <= highest_without_star(self.level, read_variance)
         counts, mean = self.counts[kept] + read_variance, np.full(kept.sum(), max(level, 1e-9))
         expected, spread = (moment.sum() for moment in cstat_moments(mean))
         total = deviance(np.maximum(counts, 0.0), mean).sum()
@@ -74,17 +73,7 @@ def empty_pixels(fitted, used):
         # What is known to vary is no scatter.
         known = fitted.background[empty]
         counts = counts - (known - known.mean())
-    level = max(np.median(counts), 0.0)
-    for _ in range(N_CLIPS):
-        kept = counts <= _highest(level, fitted.read_variance)
-        previous, level = level, max(counts[kept].mean(), 0.0) if kept.any() else level
-        if level == previous:
-            break
+    level = clipped_mean(counts, fitted.read_variance)
     pixels = empty.copy()
-    pixels[empty] = kept
+    pixels[empty] = counts <= highest_without_star(level, fitted.read_variance)
     return EmptyPixels(pixels, counts, level)
-
-
-def _highest(level, read_variance):
-    """Return the electrons above which a pixel has light of another star."""
-    return level + CLIP_SIGMA * np.sqrt(max(level, 1.0) + read_variance)

@@ -14,6 +14,7 @@ from ..models import position_names
 from ..stamps import StampFits
 from ..stamps.boxes import Boxes
 from .arguments import read_counts
+from .empty import empty_pixels
 from .information import Star
 from .sky import estimate_sky
 from .words import pixels
@@ -109,6 +110,11 @@ class Fitted:
         """Return the expected variance, (ny, nx), positive."""
         least = 1.0 / max(np.count_nonzero(self.used), 1)
         return np.maximum(self.mean, least) + self.read_variance
+
+    @cached_property
+    def empty(self):
+        """Return the `EmptyPixels` of all used ones, None if there are too few."""
+        return empty_pixels(self, self.used)
 
     @cached_property
     def seen(self):

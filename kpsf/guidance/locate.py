@@ -260,7 +260,6 @@ def _fit_boxes(image, star, boxes, counts, x, y):
     """Return the `StampFits` of stars in boxes that start at the pixels x and y."""
     unit, first = star.unit, boxes.first
     start = {unit.x: x - first[:, 0], unit.y: y - first[:, 1]}
-    fixed = [name for name in star.model.param_names if name not in (*start, unit.scale)]
     # Stars that were found before are known, besides a background.
     stars = boxes.cut(np.broadcast_to(image.stars, image.data.shape), 0.0)
     background = ({'background': 'fit', 'known_background': stars} if image.known is None else
@@ -269,7 +268,7 @@ def _fit_boxes(image, star, boxes, counts, x, y):
     bounds = _bounds(start, boxes, image.data.shape, max(REACH * star.fwhm, 1.0))
     origin = first if unit.is_grid else None
     return fit_stamps(counts, star.model, **background, read_variance=image.read_variance,
-                      init=start, fixed=fixed, bounds=bounds, origin=origin)
+                      init=start, fixed=unit.shape_names, bounds=bounds, origin=origin)
 
 
 def _values(image, star, boxes, x, y, fits):

@@ -7,7 +7,8 @@ import numpy as np
 from scipy.ndimage import convolve, median_filter
 from scipy.special import pdtrc
 
-__all__ = ['Sky', 'estimate_sky', 'find_spikes', 'largest_plausible', 'smoothed']
+__all__ = ['Sky', 'clipped_mean', 'estimate_sky', 'find_spikes', 'highest_without_star',
+           'largest_plausible', 'smoothed']
 
 # In units of the FWHM: the boxes in which a background is measured, and the smallest image, in
 # these boxes, in which it may vary.
@@ -73,7 +74,7 @@ def estimate_sky(data, mask, fwhm, read_variance, known=None):
     elif _is_large(data.shape, fwhm):
         level = np.maximum(_varying_level(data, mask, fwhm), 0.0)
     else:
-        level = np.full(data.shape, _constant_level(data[~mask], read_variance))
+        level = np.full(data.shape, clipped_mean(data[~mask], read_variance))
     level = np.maximum(level, _least(mask, fwhm))
     photons = level + read_variance
     # In a stamp, what varies is the light of stars.
@@ -194,16 +195,20 @@ def _plane(data, mask):
     return plane.reshape(data.shape)
 
 
-def _constant_level(values, read_variance):
-    """Return the mean of the pixels without those that stars raise."""
+def clipped_mean(values, read_variance):
+    """Return the mean of electrons (n,) without those that stars raise, not below 0."""
     level = np.median(values)
     for _ in range(N_CLIPS):
-        width = np.sqrt(max(level, 1.0) + read_variance)
-        kept = values[values <= level + CLIP_SIGMA * width]
+        kept = values[values <= highest_without_star(level, read_variance)]
         previous, level = level, kept.mean() if kept.size else level
         if level == previous:
             break
     return max(level, 0.0)
+
+
+def highest_without_star(level, read_variance):
+    """Return the electrons above which a pixel has light of a star."""
+    return level + CLIP_SIGMA * np.sqrt(max(level, 1.0) + read_variance)
 
 
 def _least(mask, fwhm):

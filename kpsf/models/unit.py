@@ -78,6 +78,12 @@ class UnitPSF:
         return np.broadcast_to(values.ravel(), x.size).reshape(x.shape)
 
     @property
+    def shape_names(self):
+        """Return the names of the parameters besides scale and position."""
+        return [name for name in self.model.param_names
+                if name not in (self.scale, self.x, self.y)]
+
+    @property
     def is_grid(self):
         """Say whether the model changes over the detector."""
         return self.images is not None and len(self.images) > 1

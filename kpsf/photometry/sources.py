@@ -13,17 +13,18 @@ from .._validation import as_float_array
 from ..guidance import locate_source
 from ..models import position_names, total_flux_name
 
-__all__ = ['ModelNames', 'Sources', 'ask_finder', 'locate_stars', 'read_sources',
-           'with_aperture_fluxes']
+__all__ = ['LARGE_GROUP', 'POSITION_COLUMNS', 'ModelNames', 'Sources', 'ask_finder',
+           'locate_stars', 'read_sources', 'with_aperture_fluxes']
 
 # Names of columns that photutils takes for positions and fluxes, the first found first.
-_POSITION = ('{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_centroid',
-             '{0}_peak', '{0}cen', '{0}_cen', '{0}pos', '{0}_pos', '{0}_fit', '{0}fit')
+POSITION_COLUMNS = (
+    '{0}_init', '{0}init', '{0}', '{0}_0', '{0}0', '{0}centroid', '{0}_centroid', '{0}_peak',
+    '{0}cen', '{0}_cen', '{0}pos', '{0}_pos', '{0}_fit', '{0}fit')
 _FLUX = ('flux_init', 'fluxinit', 'flux', 'flux_0', 'flux0', 'flux_fit', 'fluxfit', 'source_sum',
          'segment_flux', 'kron_flux')
 _OTHER = ('{0}_init', '{0}', '{0}_fit')
 # Stars in a group from which on photutils warns, too.
-_LARGE_GROUP = 25
+LARGE_GROUP = 25
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def ask_finder(finder, image):
 
 def _column(table, column):
     """Return the first of the columns that can stand for a parameter, None if there is none."""
-    names = {'x': _POSITION, 'y': _POSITION, 'flux': _FLUX}.get(column, _OTHER)
+    names = {'x': POSITION_COLUMNS, 'y': POSITION_COLUMNS, 'flux': _FLUX}.get(column, _OTHER)
     return next((table[name] for name in (name.format(column) for name in names)
                  if name in table.colnames), None)
 
@@ -259,8 +260,8 @@ def _group_ids(table, ids, x, y, grouper):
 def _group_sizes(groups):
     """Return the number of stars in each star's group, and warn of large ones."""
     _, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    if sizes.max(initial=0) > _LARGE_GROUP:
-        warnings.warn(f'Some groups have more than {_LARGE_GROUP} stars (the largest has '
+    if sizes.max(initial=0) > LARGE_GROUP:
+        warnings.warn(f'Some groups have more than {LARGE_GROUP} stars (the largest has '
                       f'{sizes.max()}): their joint fits take time and memory with the cube of '
                       'that number. A smaller separation in the grouper makes smaller groups.',
                       AstropyUserWarning)
