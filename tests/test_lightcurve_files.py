@@ -1,8 +1,10 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Light curves as files: what was written is read back, by us and by others."""
 
+import hashlib
 import os
 from dataclasses import replace
+from datetime import date
 
 import astropy.units as u
 import numpy as np
@@ -11,9 +13,11 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.timeseries import TimeSeries
 
-from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf import LightCurve, __version__, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.lightcurve.keywords import KEYWORDS
 from kpsf.prf import KeplerPRF, TessPRF
 from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
+from kpsf.tpf.read import META_KEYWORDS
 
 
 def simulate(path, **options):
@@ -74,11 +78,152 @@ def test_light_curves_of_all_missions_are_read_back(tmp_path, mission):
         assert table.header['BJDREFI'] == (2457000 if mission == 'TESS' else 2454833)
         assert table.header['TIMESYS'] == 'TDB'
         assert ('QUALITY' if mission == 'TESS' else 'SAP_QUALITY') in table.columns.names
-        assert (table.columns['FLUX'].unit, table.columns['X'].unit) == ('e-/s', 'pixel')
-        for name, corner in (('COLUMN', pixels.column), ('ROW', pixels.row)):
-            assert header[name] == corner
-            assert table.columns[name].unit == 'pixel'
-            assert np.array_equal(table.data[name], found[name.lower()].value)
+        assert (header['COLUMN'], header['ROW']) == (pixels.column, pixels.row)
+
+
+@pytest.mark.parametrize(('mission', 'quality', 'days'), [
+    ('Kepler', 'SAP_QUALITY', 'BJD - 2454833'), ('TESS', 'QUALITY', 'BJD - 2457000, days')])
+def test_columns_have_the_names_units_and_formats_of_the_archives(tmp_path, mission, quality,
+                                                                   days):
+    found = extract_light_curve(simulate(tmp_path / 'pixels.fits', mission=mission))
+    found.write(tmp_path / 'star.fits')
+    expected = [
+        ('TIME', days, 'D14.7', None), ('CADENCENO', None, 'I10', 'cadenceno'),
+        ('PSF_FLUX', 'e-/s', 'E14.7', 'flux'), ('PSF_FLUX_ERR', 'e-/s', 'E14.7', 'flux_err'),
+        ('PSF_BKG', 'e-/s', 'E14.7', 'background'),
+        ('PSF_BKG_ERR', 'e-/s', 'E14.7', 'background_err'),
+        ('PSF_CENTR1', 'pixel', 'F10.5', 'column'), ('PSF_CENTR1_ERR', 'pixel', 'E14.7', 'x_err'),
+        ('PSF_CENTR2', 'pixel', 'F10.5', 'row'), ('PSF_CENTR2_ERR', 'pixel', 'E14.7', 'y_err'),
+        ('CHI2', None, 'E14.7', 'cstat'), (quality, None, 'B16.16', 'quality')]
+    with fits.open(tmp_path / 'star.fits') as hdulist:
+        table = hdulist['LIGHTCURVE']
+        assert [(column.name, column.unit, column.disp) for column in table.columns[:12]] == [
+            entry[:3] for entry in expected]
+        for name, _, _, own in [*expected[1:], ('FLUX', '', '', 'flux'),
+                                ('FLUX_ERR', '', '', 'flux_err'), ('STAMP_X', '', '', 'x'),
+                                ('STAMP_Y', '', '', 'y'), ('PSF_FLAGS', '', '', 'flags')]:
+            values = getattr(found[own], 'value', found[own])
+            np.testing.assert_array_equal(table.data[name], values, err_msg=name)
+        place = table.columns.names.index('CHI2') + 1
+        assert 'C-statistic' in table.header.comments[f'TTYPE{place}']
+
+
+def test_the_header_tells_how_the_fluxes_were_made(tmp_path):
+    path = simulate_tpf(tmp_path / 'pixels.fits', n_cadences=6, seed=4)
+    pixels = read_tpf(path)
+    extract_light_curve(path, shape='free', position='shared').write(tmp_path / 'star.fits')
+    header = fits.getheader(tmp_path / 'star.fits')
+    assert header['PROCVER'] == __version__
+    assert header['PSFMODEL'] == 'EllipticalGaussianPSF'
+    assert (header['PSFSHAPE'], header['PSFPOS']) == ('free', 'shared')
+    assert header['EXPCAD'] == pixels.noise.exposure
+    assert header['EXPEFF'] == pixels.noise.effective_exposure
+    assert header['READVAR'] == pixels.read_variance
+    assert header['TPFFILE'] == 'pixels.fits'
+    assert header['TPFSHA'] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert header['DATE'] == date.today().isoformat()
+
+
+def test_headers_are_plain_ascii_cards(tmp_path, light_curve):
+    named = light_curve.copy()
+    named.meta['target'] = "Boyajian's star \u2605\n"
+    named['gr\xf6\xdfe'] = np.arange(len(named))
+    named.write(tmp_path / 'star.fits')
+    with fits.open(tmp_path / 'star.fits') as hdulist:
+        hdulist.verify('exception')
+        text = ''.join(hdu.header.tostring() for hdu in hdulist)
+        assert hdulist[0].header['OBJECT'] == "Boyajian's star \\u2605\\n"
+    assert text.isascii()
+    assert not {'HIERARCH', 'CONTINUE'} & {text[i:i + 8] for i in range(0, len(text), 80)}
+
+
+ENTRIES = {'noise_excess': 1.31, 'error_over_scatter': 0.77, 'shift': 'common', 'n_modes': 3,
+           'motion': 'POS_CORR', 'star': 'Gaia DR3 2081900940499099136', 'star_ra': 301.5643779,
+           'star_dec': -44.456875, 'n_stars': 12, 'cosmic_rays': 5}
+
+
+def test_every_entry_of_the_metadata_that_has_a_keyword_is_read_back(tmp_path, light_curve):
+    told = light_curve.copy()
+    told.meta.update(ENTRIES)
+    told.write(tmp_path / 'star.fits')
+    assert LightCurve.read(tmp_path / 'star.fits').meta == told.meta
+    header = fits.getheader(tmp_path / 'star.fits')
+    assert [header[key] for key in ('NEXCESS', 'ERRSCAT', 'PSFSHIFT', 'NMODES', 'MOTION',
+                                    'STARNAME', 'STARRA', 'STARDEC', 'NSTARS', 'NCOSMIC')] == [
+        *ENTRIES.values()]
+
+
+def test_no_keyword_is_used_twice():
+    keywords = [entry[1] for entry in [*KEYWORDS, *META_KEYWORDS[1:]]]
+    assert len(set(keywords)) == len(keywords)
+    assert max(map(len, keywords)) <= 8
+
+
+def test_what_is_not_known_has_no_keyword(tmp_path, light_curve):
+    unknown = light_curve.copy()
+    unknown.meta.update(noise_excess=np.nan, star=None, n_modes=np.int64(2))
+    unknown.write(tmp_path / 'star.fits')
+    header = fits.getheader(tmp_path / 'star.fits')
+    assert not {'NEXCESS', 'STARNAME'} & set(header)
+    assert header['NMODES'] == 2
+
+
+def test_missions_that_the_layout_does_not_have_are_told(tmp_path, light_curve):
+    other = light_curve.copy()
+    other.meta['mission'] = 'CoRoT'
+    with pytest.raises(ValueError, match="one of the missions Kepler, K2, TESS, but .* 'CoRoT'"):
+        other.write(tmp_path / 'star.fits')
+    del other.meta['mission']
+    other.write(tmp_path / 'star.fits')
+    assert LightCurve.read(tmp_path / 'star.fits').meta['mission'] == 'Kepler'
+
+
+def write_as_version_0_1_dev(light_curve, path):
+    """Write a file as kpsf did when the columns had its own names in capitals."""
+    light_curve.write(path)
+    days = light_curve['time'].tdb
+    table = Table({'TIME': (days.jd1 - 2454833.0) + days.jd2})
+    for name in light_curve.colnames[1:]:
+        table['SAP_QUALITY' if name == 'quality' else name.upper()] = light_curve[name].value
+    hdu = fits.table_to_hdu(table, name='LIGHTCURVE')
+    hdu.columns.change_unit('TIME', 'd')
+    for name in light_curve.colnames[1:]:
+        unit = getattr(light_curve[name], 'unit', None)
+        if unit is not None:
+            hdu.columns.change_unit(name.upper(), 'pixel' if unit == u.pix else 'e-/s')
+    with fits.open(path, mode='update') as hdulist:
+        hdulist['LIGHTCURVE'] = hdu
+        del hdulist[0].header['NEXTEND']
+
+
+@pytest.mark.parametrize('shape', ['shared', 'free'])
+def test_files_of_the_old_layout_are_read(tmp_path, few, shape):
+    found = extract_light_curve(few, shape=shape)
+    path = tmp_path / 'old.fits'
+    write_as_version_0_1_dev(found, path)
+    with fits.open(path) as hdulist:
+        assert hdulist['LIGHTCURVE'].columns.names[:4] == ['TIME', 'FLUX', 'FLUX_ERR', 'X']
+    back = LightCurve.read(path)
+    assert equal(found, back)
+    assert abs((back['time'] - found['time']).sec).max() == 0.0
+
+
+def test_what_others_do_to_the_table_is_read(tmp_path, light_curve):
+    path = tmp_path / 'star.fits'
+    light_curve.write(path)
+    with fits.open(path) as hdulist:
+        columns = hdulist['LIGHTCURVE'].columns
+        columns.del_col('PSF_BKG_ERR')
+        extra = fits.Column('DETRENDED', 'D', array=np.arange(12.0))
+        changed = fits.BinTableHDU.from_columns(columns + fits.ColDefs([extra]),
+                                                header=hdulist['LIGHTCURVE'].header)
+        fits.HDUList([hdulist[0], changed]).writeto(tmp_path / 'changed.fits')
+    back = LightCurve.read(tmp_path / 'changed.fits')
+    assert back.colnames == [name for name in light_curve.colnames
+                             if name != 'background_err'] + ['detrended']
+    for name in ('flux', 'x', 'x_err', 'column', 'cstat', 'flags'):
+        np.testing.assert_array_equal(back[name], light_curve[name])
+    np.testing.assert_array_equal(back['detrended'], np.arange(12.0))
 
 
 @pytest.mark.parametrize('suffix', ['.fits', '.ecsv'])
@@ -119,7 +264,8 @@ def test_astropy_reads_the_fits_file_as_a_time_series(tmp_path, mission):
     series = TimeSeries.read(tmp_path / 'star.fits', format='kepler.fits',
                              unit_parse_strict='silent')
     np.testing.assert_array_equal(series['flux'].value, found['flux'].value)
-    assert series['flux'].unit == u.electron / u.s
+    np.testing.assert_array_equal(series['psf_flux'].value, found['flux'].value)
+    assert series['flux'].unit == series['psf_flux'].unit == u.electron / u.s
     assert abs((series.time - found.time).sec).max() < 1e-4
 
 
@@ -139,6 +285,11 @@ def test_lightkurve_reads_the_fits_file(tmp_path, mission):
     assert theirs.flux.unit == u.electron / u.s
     assert abs(theirs.time.jd - found['time'].jd).max() < 1e-9
     assert theirs.meta['LABEL'] == found.meta['target']
+    chosen = lightkurve.read(str(tmp_path / 'star.fits'), flux_column='psf_flux')
+    np.testing.assert_array_equal(chosen.flux.value, found['flux'].value)
+    np.testing.assert_array_equal(chosen.flux_err.value, found['flux_err'].value)
+    np.testing.assert_array_equal(chosen.psf_centr1.value, found['column'].value)
+    assert chosen.meta['FLUX_ORIGIN'] == 'psf_flux'
 
 
 def test_csv_holds_plain_numbers(tmp_path, light_curve):
@@ -157,6 +308,16 @@ def test_parts_and_columns_of_ones_own_are_written_too(tmp_path, light_curve):
     part['wind'] = np.arange(len(part)) * u.km / u.s
     part.write(tmp_path / 'part.fits')
     assert equal(part, LightCurve.read(tmp_path / 'part.fits'))
+
+
+def test_columns_of_ones_own_keep_their_names_even_where_fits_has_them_already(tmp_path,
+                                                                               light_curve):
+    own = light_curve[['time', 'cadenceno', 'flux', 'flux_err']]
+    names = ['chi2', 'psf_bkg', 'sap_flux', 'FLUX', 'Wind', 'wind', 'a=b', 'quality_2', 'QUALITY']
+    for number, name in enumerate(names):
+        own[name] = np.arange(len(own)) + number
+    own.write(tmp_path / 'own.fits')
+    assert equal(own, LightCurve.read(tmp_path / 'own.fits'))
 
 
 def test_long_names_fit_into_the_header(tmp_path, few):

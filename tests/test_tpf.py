@@ -3,6 +3,7 @@
 
 import gc
 import gzip
+import hashlib
 import os
 import pickle
 import warnings
@@ -516,6 +517,14 @@ def test_an_object_like_lightkurves_is_read_without_its_quality_selection(make):
     wrapper.hdu.close()
     assert tpf.n_cadences == N_CADENCES
     assert tpf.meta['filename'] == str(path)
+
+
+def test_the_checksum_is_that_of_the_file_where_the_pixels_are_from_one(make):
+    path = make()
+    assert read_tpf(path).meta['checksum'] == hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    with fits.open(path) as hdulist:
+        hdulist[1].data['FLUX'][:] += 1.0
+        assert read_tpf(hdulist).meta['checksum'] is None
 
 
 @pytest.mark.parametrize('kind', [str, Path, os.fspath])

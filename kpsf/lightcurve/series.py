@@ -97,10 +97,23 @@ class LightCurve(TimeSeries):
 
         Notes
         -----
-        The FITS table has the columns of this class in capital letters;
-        ``QUALITY`` is ``SAP_QUALITY`` for Kepler and K2, as there. ``TIME``
-        counts days from ``BJDREFI``. `astropy.table.QTable` of a light curve
-        writes every other format of astropy.
+        The FITS table has the names of the archives and of PyKE's
+        ``kepprfphot``: ``TIME`` (days from ``BJDREFI``), ``CADENCENO``,
+        ``PSF_FLUX``, ``PSF_BKG``, ``PSF_CENTR1`` and ``PSF_CENTR2`` (detector
+        column and row), each with its ``_ERR``, ``CHI2`` (here the
+        C-statistic), ``SAP_QUALITY`` (for TESS ``QUALITY``); further
+        ``STAMP_X``, ``STAMP_Y``, ``PSF_FLAGS`` and the other columns in
+        capital letters. ``FLUX``, ``FLUX_ERR`` are copies of ``PSF_FLUX``,
+        ``PSF_FLUX_ERR``: without them ``lightkurve.read(path)`` looks for the
+        pipeline's ``PDCSAP_FLUX``. It labels the flux so all the same;
+        ``lightkurve.read(path, flux_column='psf_flux')`` labels it right, and
+        so does `to_lightkurve`, which has the positions too.
+
+        The header tells how the fluxes were made: version, PSF, noise,
+        options, and the SHA-256 of the target pixel file (``TPFSHA``).
+        Keywords are ASCII. Metadata that have no keyword are in ECSV alone.
+        `astropy.table.QTable` of a light curve writes every other format of
+        astropy.
         """
         if format is None and not kwargs:
             write_light_curve(self, path, overwrite)

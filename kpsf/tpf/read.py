@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Target pixel files: Kepler, K2 and TESS pixels as electrons with their noise."""
 
+import hashlib
 import os
 import warnings
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -115,7 +117,7 @@ def read_tpf(path, quality='default'):
     (3100, 10, 11)
     """
     with _open(path) as (hdulist, name):
-        return _read(_PixelFile(hdulist, name), quality)
+        return _read(_PixelFile(hdulist, name), quality, _checksum(path))
 
 
 @contextmanager
@@ -131,6 +133,14 @@ def _open(path):
         msg = ('read_tpf needs a path, an open HDUList or a lightkurve TargetPixelFile, but '
                f'found {type(path).__name__}: pass one of these.')
         raise TypeError(msg)
+
+
+def _checksum(path):
+    """Return the SHA-256 of a file; None for an open one, which may differ from it by now."""
+    if not isinstance(path, (str, os.PathLike)):
+        return None
+    with open(Path(path).expanduser(), 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 class _PixelFile:
@@ -226,7 +236,7 @@ class _PixelFile:
         return self.keyword(f'{axis}{key}{number}' + ('P' if physical else ''))
 
 
-def _read(file, quality):
+def _read(file, quality, checksum):
     """Build TargetPixels from an open file."""
     times = file.column('TIME', np.float64, np.nan)
     keep, quality_bits, selection = _select_cadences(file, times, quality)
@@ -238,7 +248,7 @@ def _read(file, quality):
     position, position_from = _target_position(file)
     exposure, exposure_from = _exposure(file)
     offset = _time_offset(file)
-    meta = {**_meta(file, column), **selection, 'exposure': exposure,
+    meta = {**_meta(file, column), 'checksum': checksum, **selection, 'exposure': exposure,
             'exposure_from': exposure_from, 'time_offset': float(np.median(offset[keep])),
             'pos_corr_median': pos_corr_median, 'target_position_from': position_from}
     good_pixels = np.isfinite(flux) & np.isfinite(background) & ((aperture & COLLECTED) > 0)
