@@ -83,8 +83,7 @@ def test_light_curves_of_all_missions_are_read_back(tmp_path, mission):
 
 @pytest.mark.parametrize(('mission', 'quality', 'days'), [
     ('Kepler', 'SAP_QUALITY', 'BJD - 2454833'), ('TESS', 'QUALITY', 'BJD - 2457000, days')])
-def test_columns_have_the_names_units_and_formats_of_the_archives(tmp_path, mission, quality,
-                                                                   days):
+def test_columns_are_named_and_shown_as_in_the_archives(tmp_path, mission, quality, days):
     found = extract_light_curve(simulate(tmp_path / 'pixels.fits', mission=mission))
     found.write(tmp_path / 'star.fits')
     expected = [

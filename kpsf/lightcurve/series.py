@@ -5,6 +5,7 @@ import numpy as np
 from astropy.timeseries import TimeSeries
 
 from .._validation import as_float_array
+from .export import to_lightkurve
 from .files import read_light_curve, write_light_curve
 
 __all__ = ['LightCurve', 'point_to_point_scatter']
@@ -67,6 +68,34 @@ class LightCurve(TimeSeries):
                    'that one, or extract it again.')
             raise ValueError(msg)
         return fits
+
+    def to_lightkurve(self):
+        """Make the object of lightkurve for the mission.
+
+        Returns
+        -------
+        lightkurve.KeplerLightCurve, lightkurve.TessLightCurve or lightkurve.LightCurve
+            All rows, with copies of the columns, in lightkurve's time format
+            (``bkjd``, ``btjd``; without a mission ``jd``). ``centroid_col``,
+            ``centroid_row`` are detector pixels; ``psf_flags`` are the
+            ``flags``; the metadata are under lightkurve's names.
+
+        Raises
+        ------
+        ImportError
+            If lightkurve is not installed.
+
+        Notes
+        -----
+        lightkurve does not know ``flags``: select the good rows first, or by
+        ``psf_flags`` afterwards.
+
+        Examples
+        --------
+        >>> good = light_curve[light_curve['flags'] == 0]  # doctest: +SKIP
+        >>> good.to_lightkurve().flatten().to_periodogram()  # doctest: +SKIP
+        """
+        return to_lightkurve(self)
 
     def write(self, path, overwrite=False, format=None, **kwargs):
         """Write a FITS, ECSV or CSV file, whole or not at all.
