@@ -3,9 +3,8 @@
 
 import numpy as np
 
-from ..flags import decode_flags
-from ..tpf.read import REFERENCE_DATES
-from .style import BLUE, GREY, RATE, VERMILLION, new_figure
+from .series import days_of, draw_flagged, draw_series, limits_of
+from .style import GREY, RATE, new_figure
 
 __all__ = ['plot_centroid', 'plot_light_curve', 'plot_recovery']
 
@@ -39,9 +38,9 @@ def plot_light_curve(light_curve, ax=None):
     """
     if ax is None:
         ax = new_figure((8.0, 3.6)).subplots()
-    days, time_label = _days(light_curve)
-    _draw_series(ax, days, light_curve['flux'].value, light_curve['flux_err'].value,
-                 np.asarray(light_curve['flags']))
+    days, time_label = days_of(light_curve)
+    draw_series(ax, days, light_curve['flux'].value, light_curve['flux_err'].value,
+                np.asarray(light_curve['flags']))
     ax.set(xlabel=time_label, ylabel=f'Flux ({RATE})', title=light_curve.meta.get('target', ''))
     _draw_legend(ax)
     return ax
@@ -77,7 +76,7 @@ def plot_recovery(light_curve, truth, axes=None):
         axes = new_figure((8.0, 5.0)).subplots(2, 1, sharex=True, height_ratios=(2, 1))
     top, bottom = axes
     plot_light_curve(light_curve, top)
-    days, time_label = _days(light_curve)
+    days, time_label = days_of(light_curve)
     top.plot(days, truth, '-', color=GREY, lw=2.5, zorder=0, label='put in')
     top.containers[0].set_label('recovered')
     top.legend(loc='lower left', frameon=False, fontsize='small')
@@ -85,7 +84,7 @@ def plot_recovery(light_curve, truth, axes=None):
     with np.errstate(divide='ignore', invalid='ignore'):
         residual, error = (1e6 * values / truth for values in
                            (light_curve['flux'].value - truth, light_curve['flux_err'].value))
-    _draw_series(bottom, days, residual, error, np.asarray(light_curve['flags']))
+    draw_series(bottom, days, residual, error, np.asarray(light_curve['flags']))
     bottom.axhline(0.0, color=GREY, lw=1.0, zorder=0)
     bottom.set(xlabel=time_label, ylabel='Difference (ppm)')
     return np.array([top, bottom])
@@ -111,7 +110,7 @@ def plot_centroid(light_curve, ax=None):
     """
     if ax is None:
         ax = new_figure((5.4, 4.2)).subplots()
-    days, time_label = _days(light_curve)
+    days, time_label = days_of(light_curve)
     x, y, x_err, y_err = (light_curve[name].value for name in ('x', 'y', 'x_err', 'y_err'))
     flags = np.asarray(light_curve['flags'])
     fitted = np.isfinite(x) & np.isfinite(y)
@@ -122,10 +121,10 @@ def plot_centroid(light_curve, ax=None):
     reference = good if good.any() else fitted
     shown = fitted
     for values, set_limits in ((x, ax.set_xlim), (y, ax.set_ylim)):
-        low, high = _limits(values[reference], 0.0)
+        low, high = limits_of(values[reference], 0.0)
         shown = shown & (low <= values) & (values <= high)
         set_limits(low, high)
-    _draw_flagged(ax, x, y, y_err, flags, shown)
+    draw_flagged(ax, x, y, y_err, flags, shown)
     if good.any():
         ax.figure.colorbar(points, ax=ax, label=time_label)
     ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)',
@@ -134,61 +133,6 @@ def plot_centroid(light_curve, ax=None):
     ax.ticklabel_format(style='plain', useOffset=False)
     ax.locator_params(nbins=5)
     return ax
-
-
-def _days(light_curve):
-    """Return times in the mission's days (n,) and what to call them."""
-    day = REFERENCE_DATES.get(light_curve.meta.get('mission'), 0.0)
-    time = light_curve['time'].tdb
-    label = f'BJD $-$ {day:.0f}' if day else 'BJD'
-    return (time.jd1 - day) + time.jd2, f'{label} (days, TDB)'
-
-
-def _limits(values, errors, margin=0.06):
-    """Return the range of values and their errors, with a margin."""
-    if not np.size(values):
-        return 0.0, 1.0
-    low, high = np.min(values - errors), np.max(values + errors)
-    spread = (high - low) or abs(high) * 1e-6 or 1.0
-    return low - margin * spread, high + margin * spread
-
-
-def _draw_series(ax, days, values, errors, flags):
-    """Draw values against time, flagged ones in their own way; all (n,)."""
-    fitted, flagged = np.isfinite(values), flags != 0
-    good = fitted & ~flagged
-    errors = np.where(np.isfinite(errors), errors, 0.0)
-    size = 3.0 if len(days) > 1000 else 4.5
-    ax.errorbar(days[good], values[good], errors[good], fmt='.', ms=size, color=BLUE,
-                ecolor=GREY, elinewidth=0.6)
-    reference = good if good.any() else fitted
-    low, high = _limits(values[reference], errors[reference] * good.any())
-    ax.set_ylim(low, high)
-    _draw_flagged(ax, days, values, errors, flags, fitted & (low <= values) & (values <= high))
-    style = {'ls': 'none', 'mfc': 'none', 'mec': VERMILLION, 'ms': 4.5, 'clip_on': False,
-             'transform': ax.get_xaxis_transform()}
-    with np.errstate(invalid='ignore'):
-        for height, marker, beyond in ((1.0, '^', values > high), (0.0, 'v', values < low)):
-            if beyond.any():
-                ax.plot(days[beyond], np.full(beyond.sum(), height), marker=marker, **style)
-    if not fitted.all():
-        ax.plot(days[~fitted], np.full((~fitted).sum(), 0.03), marker='|',
-                label=f'no fit ({(~fitted).sum()})', **{**style, 'ms': 9.0})
-    ax.ticklabel_format(style='plain', useOffset=False)
-
-
-def _draw_flagged(ax, x, y, y_err, flags, shown):
-    """Draw those flagged points that are shown as circles, and say how many there are."""
-    flagged = (flags != 0) & np.isfinite(y)
-    if not flagged.any():
-        return
-    names = sorted({name for row in decode_flags(flags[flagged]) for name in row})
-    n_beyond = np.count_nonzero(flagged & ~shown)
-    label = (f'{", ".join(names)} ({flagged.sum()}'
-             f'{f", {n_beyond} beyond the axes" if n_beyond else ""})')
-    points = flagged & shown
-    ax.errorbar(x[points], y[points], y_err[points], fmt='o', ms=4.5, mfc='none', mew=0.9,
-                mec=VERMILLION, ecolor=GREY, elinewidth=0.6, label=label)
 
 
 def _draw_legend(ax):

@@ -1,0 +1,65 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Values over time, with errors and flags, as all figures of light curves show them."""
+
+import numpy as np
+
+from ..flags import decode_flags
+from ..tpf.read import REFERENCE_DATES
+from .style import BLUE, GREY, VERMILLION
+
+__all__ = ['days_of', 'draw_flagged', 'draw_series', 'limits_of']
+
+
+def days_of(light_curve):
+    """Return times in the mission's days (n,) and what to call them."""
+    day = REFERENCE_DATES.get(light_curve.meta.get('mission'), 0.0)
+    time = light_curve['time'].tdb
+    label = f'BJD $-$ {day:.0f}' if day else 'BJD'
+    return (time.jd1 - day) + time.jd2, f'{label} (days, TDB)'
+
+
+def limits_of(values, errors, margin=0.06):
+    """Return the range of values and their errors, with a margin."""
+    if not np.size(values):
+        return 0.0, 1.0
+    low, high = np.min(values - errors), np.max(values + errors)
+    spread = (high - low) or abs(high) * 1e-6 or 1.0
+    return low - margin * spread, high + margin * spread
+
+
+def draw_series(ax, days, values, errors, flags):
+    """Draw values against time, flagged ones in their own way; all (n,)."""
+    fitted, flagged = np.isfinite(values), flags != 0
+    good = fitted & ~flagged
+    errors = np.where(np.isfinite(errors), errors, 0.0)
+    size = 3.0 if len(days) > 1000 else 4.5
+    ax.errorbar(days[good], values[good], errors[good], fmt='.', ms=size, color=BLUE,
+                ecolor=GREY, elinewidth=0.6)
+    reference = good if good.any() else fitted
+    low, high = limits_of(values[reference], errors[reference] * good.any())
+    ax.set_ylim(low, high)
+    draw_flagged(ax, days, values, errors, flags, fitted & (low <= values) & (values <= high))
+    style = {'ls': 'none', 'mfc': 'none', 'mec': VERMILLION, 'ms': 4.5, 'clip_on': False,
+             'transform': ax.get_xaxis_transform()}
+    with np.errstate(invalid='ignore'):
+        for height, marker, beyond in ((1.0, '^', values > high), (0.0, 'v', values < low)):
+            if beyond.any():
+                ax.plot(days[beyond], np.full(beyond.sum(), height), marker=marker, **style)
+    if not fitted.all():
+        ax.plot(days[~fitted], np.full((~fitted).sum(), 0.03), marker='|',
+                label=f'no fit ({(~fitted).sum()})', **{**style, 'ms': 9.0})
+    ax.ticklabel_format(style='plain', useOffset=False)
+
+
+def draw_flagged(ax, x, y, y_err, flags, shown):
+    """Draw those flagged points that are shown as circles, and say how many there are."""
+    flagged = (flags != 0) & np.isfinite(y)
+    if not flagged.any():
+        return
+    names = sorted({name for row in decode_flags(flags[flagged]) for name in row})
+    n_beyond = np.count_nonzero(flagged & ~shown)
+    label = (f'{", ".join(names)} ({flagged.sum()}'
+             f'{f", {n_beyond} beyond the axes" if n_beyond else ""})')
+    points = flagged & shown
+    ax.errorbar(x[points], y[points], y_err[points], fmt='o', ms=4.5, mfc='none', mew=0.9,
+                mec=VERMILLION, ecolor=GREY, elinewidth=0.6, label=label)
