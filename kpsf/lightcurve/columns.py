@@ -128,8 +128,9 @@ def _own_names(hdu):
     numbers = takewhile(lambda number: f'LCCOL{number}' in header, count(1))
     pairs = [header[f'LCCOL{number}'].partition('=')[::2] for number in numbers]
     own_names = {own: name for name, own in pairs if name in names}
-    # What others added to the table is read too, as is a table of an old version.
-    known = {*own_names.values(), *(COPIES if own_names else ())}
+    # What others added to the table is read too, as is a table of an old version; copies have
+    # their names already.
+    known = set(own_names.values())
     for name in names:
         if name not in known:
             own_names.setdefault('quality' if name == 'SAP_QUALITY' else name.lower(), name)
