@@ -9,6 +9,7 @@
 - `locate_source`, `describe_normalization`, `suggest_fit_shape`, `advise_centroid`, `diagnose`:
   guidance: starting values, what a flux means, how large a box, what to do with positions, and
   what a fit is worth.
+- `signal_transfer`: how much of a star's variation a light curve keeps.
 - `CentroidPrior`: what is known of a star's position before the fit.
 - `cash`, `cstat`, `goodness_of_fit`: the statistics, and whether a fit is acceptable.
 - `KeplerPRF`, `TessPRF`: the instrument's own PRF at a place on the detector, as a model.
@@ -55,6 +56,7 @@ _MODULE_OF = {
     'locate_source': 'guidance',
     'normalize_psf': 'guidance',
     'read_tpf': 'tpf',
+    'signal_transfer': 'signals',
     'simulate_kepler_prf': 'simulate',
     'simulate_tess_prf': 'simulate',
     'simulate_tpf': 'simulate',

@@ -43,6 +43,7 @@ LAYERS = [
     'stamps',
     'guidance',
     'lightcurve',
+    'signals',
     'photometry',
     'simulate',
     'plotting',

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""The command `kpsf`: light curves, stars of images, guidance, PRF files, a demo."""
+"""The command `kpsf`: light curves, stars of images, guidance, checks, PRF files, a demo."""
 
 import argparse
 import os
 import sys
 
 from .. import __version__
-from . import advise, demo, fetch, lightcurve, photometry
+from . import advise, check_signal, demo, fetch, lightcurve, photometry
 from .terminal import report
 
 __all__ = ['main']
@@ -60,6 +60,7 @@ def _parser():
     lightcurve.add(commands)
     photometry.add(commands)
     advise.add(commands)
+    check_signal.add(commands)
     fetch.add(commands)
     demo.add(commands)
     return parser

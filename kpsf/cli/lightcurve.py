@@ -24,7 +24,7 @@ from .checks import (
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
 from .terminal import run_jobs
 
-__all__ = ['add', 'ppm']
+__all__ = ['add', 'add_extraction_options', 'ppm', 'require_prf_path', 'require_shape']
 
 
 def add(commands):
@@ -34,6 +34,12 @@ def add(commands):
         description='Make a light curve of each target pixel file of Kepler, K2 or TESS.')
     parser.set_defaults(run=_run, prog=parser.prog)
     parser.add_argument('files', nargs='+', type=Path, metavar='FILE', help='target pixel file')
+    add_extraction_options(parser)
+    _add_output_options(parser)
+
+
+def add_extraction_options(parser):
+    """Add the options that say how a light curve is made, which other commands have too."""
     parser.add_argument('--psf', default='gaussian', choices=['gaussian', 'prf'],
                         help="gaussian, whose shape is fitted, or prf, the instrument's own, from "
                         'files of its archive that are downloaded unless they are in a local '
@@ -50,6 +56,13 @@ def add(commands):
     parser.add_argument('--quality', default='default', type=_quality, metavar='MASK',
                         help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
                         'integer of quality bits (default: default)')
+    parser.add_argument('--threads', type=positive, metavar='N',
+                        help='threads for each file (default: 1)')
+    parser.add_argument('--debug', action='store_true', help='show where errors come from')
+
+
+def _add_output_options(parser):
+    """Add the options that say what is written."""
     output = parser.add_mutually_exclusive_group()
     output.add_argument('-o', '--output', type=as_path, metavar='OUT',
                         help=f'light curve to write, for one FILE; the ending '
@@ -60,9 +73,6 @@ def add(commands):
     parser.add_argument('--plot', type=as_path, metavar='PNG',
                         help='figure of the light curve, for one FILE')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
-    parser.add_argument('--threads', type=positive, metavar='N',
-                        help='threads for each file (default: 1)')
-    parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 
 def _quality(text):
@@ -81,9 +91,9 @@ def _quality(text):
 
 def _run(options):
     """Make one light curve after the other; return the exit status."""
-    _require_shape(options)
+    require_shape(options)
     outputs = _plan_outputs(options)
-    _require_prf_path(options)
+    require_prf_path(options)
     jobs = [(path, path, partial(_make_light_curve, path, output, options))
             for path, output in zip(options.files, outputs)]
     prf_path = [*options.prf_path, *(conf.prf_path or [])]
@@ -91,14 +101,14 @@ def _run(options):
         return 1 if run_jobs(options, jobs) else 0
 
 
-def _require_shape(options):
+def require_shape(options):
     """Exit unless the PSF can have the shape that is asked for."""
     if options.psf == 'prf' and options.shape == 'free':
         refuse(options, '--shape free is for a shape that is fitted, but that of --psf prf is '
                'known: leave --shape out, or use --psf gaussian')
 
 
-def _require_prf_path(options):
+def require_prf_path(options):
     """Exit unless the folders of --prf-path exist and are of use."""
     if options.prf_path and options.psf != 'prf':
         refuse(options, f'--prf-path is for --psf prf, but the PSF is {options.psf}: add '
