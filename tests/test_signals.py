@@ -328,6 +328,14 @@ def test_a_scene_is_indexed_by_star(pair, monkeypatch, container):
         assert table.meta['star'] == key
 
 
+def test_a_star_of_a_scene_that_could_not_be_fitted_takes_no_light(pixels):
+    curve = extract_light_curve(pixels)
+    failed = curve.copy()
+    failed['flags'] = 1
+    np.testing.assert_array_equal(star_light(pixels, [curve, failed]).pixels,
+                                  star_light(pixels, curve).pixels)
+
+
 def test_pixels_without_data_do_no_harm(pixels):
     good = pixels.good_pixels.copy()
     good[:, 0, 0] = good[50, 4, 4] = good[120] = False

@@ -10,7 +10,7 @@ from ..signals import Signal, signal_transfer
 from ..signals.times import length_in_words
 from ..signals.transfer import LARGEST_LOSS, N_SIGMA, TOLERANCE
 from ..tpf import read_tpf
-from .checks import as_path, refuse, require_absent, require_folder
+from .checks import as_path, positive, refuse, require_absent, require_folder
 from .lightcurve import add_extraction_options, require_prf_path, require_shape
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .terminal import run_jobs
@@ -36,6 +36,9 @@ def add(commands):
     parser.add_argument('--plot', type=as_path, metavar='PNG',
                         help='figure of the recovered fractions')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
+    parser.add_argument('--threads', type=positive, metavar='N',
+                        help='threads of each fit (default: 1)')
+    parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 
 def _run(options):

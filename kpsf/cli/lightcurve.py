@@ -56,13 +56,10 @@ def add_extraction_options(parser):
     parser.add_argument('--quality', default='default', type=_quality, metavar='MASK',
                         help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
                         'integer of quality bits (default: default)')
-    parser.add_argument('--threads', type=positive, metavar='N',
-                        help='threads for each file (default: 1)')
-    parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 
 def _add_output_options(parser):
-    """Add the options that say what is written."""
+    """Add the options that say what is written, and how the command runs."""
     output = parser.add_mutually_exclusive_group()
     output.add_argument('-o', '--output', type=as_path, metavar='OUT',
                         help=f'light curve to write, for one FILE; the ending '
@@ -73,6 +70,9 @@ def _add_output_options(parser):
     parser.add_argument('--plot', type=as_path, metavar='PNG',
                         help='figure of the light curve, for one FILE')
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
+    parser.add_argument('--threads', type=positive, metavar='N',
+                        help='threads for each file (default: 1)')
+    parser.add_argument('--debug', action='store_true', help='show where errors come from')
 
 
 def _quality(text):

@@ -155,15 +155,17 @@ def _shares(tpf, curves, star, image):
 
 
 def _others(curves, place):
-    """Return x and y of the other stars of a scene, given the place of one."""
+    """Return x and y of the other stars of a scene that were fitted, given the place of one."""
     keys = curves.keys() if hasattr(curves, 'keys') else range(len(curves))
     places = [_place(curves[key]) for key in keys]
     return [other for other in places if np.hypot(*np.subtract(other, place)) > SAME_PLACE]
 
 
 def _place(curve):
-    """Return the typical x and y of a star."""
+    """Return the typical x and y of a star, NaN without a good cadence."""
     good = good_cadences(curve)
+    if not good.any():
+        return np.nan, np.nan
     return tuple(float(np.median(curve[name].value[good])) for name in 'xy')
 
 
