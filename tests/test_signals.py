@@ -230,6 +230,24 @@ def test_the_light_of_a_neighbour_stays(pair):
     assert light[far & (other > 100.0)].max() < 0.05 * other.max()
 
 
+def test_a_cosmic_ray_is_no_light_of_the_star(pixels):
+    curve, flux = extract_light_curve(pixels), pixels.flux.copy()
+    flux[77, 1, 1] += 1e5
+    light, hit = (star_light(tpf, curve).pixels for tpf in (pixels, replace(pixels, flux=flux)))
+    # Spread over 200 cadences it would be 500.
+    assert np.abs(hit - light).max() < 5.0
+
+
+def test_the_light_far_from_two_stars_is_split_as_well(tmp_path):
+    pixels, _ = simulate(tmp_path / 'wide.fits', n_cadences=30, shape=(5, 60), drift=None,
+                         stars=[(4e4, 4.3, 2.1), (4e4, 10.2, 1.8)])
+    curve = extract_light_curve(pixels, PSF, shape='fixed', position=(4.3, 2.1))
+    share = star_light(pixels, curve).pixels
+    assert np.isfinite(share).all()
+    # So far out that a Gaussian is zero there to the last digit.
+    assert np.count_nonzero(share[0, :, 55:]) == 25
+
+
 @pytest.mark.parametrize('options', [
     {}, {'shape': 'free'}, {'psf': PSF, 'shape': 'fixed'}, {'background': 'fit'},
     {'position': 'shared'}, {'position': CentroidPrior(0.01)}])
