@@ -3,6 +3,8 @@
 
 - `read_tpf`: a Kepler, K2 or TESS target pixel file becomes `TargetPixels`, in electrons.
 - `extract_light_curve`: target pixels become a `LightCurve`, one PSF fit per cadence.
+- `Scene`: blended stars, fitted jointly by `extract_light_curve(tpf, scene=...)`, into
+  `SceneLightCurves`; `find_stars` finds them.
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
 - `PoissonPSFPhotometry`: the stars of an image at once, with photutils' interface.
 - `PoissonLikelihoodFitter`: the same solver as an astropy fitter, one model at a time.
@@ -38,6 +40,8 @@ _MODULE_OF = {
     'NoiseModel': 'noise',
     'PoissonLikelihoodFitter': 'fitting',
     'PoissonPSFPhotometry': 'photometry',
+    'Scene': 'scenes',
+    'SceneLightCurves': 'lightcurve',
     'StampFits': 'stamps',
     'TabulatedPRF': 'models',
     'TargetPixels': 'tpf',
@@ -51,6 +55,7 @@ _MODULE_OF = {
     'describe_normalization': 'guidance',
     'diagnose': 'guidance',
     'extract_light_curve': 'lightcurve',
+    'find_stars': 'scenes',
     'fit_stamps': 'stamps',
     'goodness_of_fit': 'statistics',
     'locate_source': 'guidance',

@@ -23,6 +23,8 @@ class FitFlag(IntFlag):
     FLUX_NOT_POSITIVE = 32
     FAR_FROM_TARGET = 64
     LITTLE_FLUX_INSIDE = 128
+    COSMIC_RAY = 256
+    NOT_SEPARABLE = 512
 
 
 class DiagnosisFlag(IntFlag):
@@ -56,6 +58,8 @@ FLAG_MEANINGS = {
     'FLUX_NOT_POSITIVE': 'The fitted flux is zero or negative.',
     'FAR_FROM_TARGET': 'The fitted position is not that of the target: probably another star.',
     'LITTLE_FLUX_INSIDE': 'Less than half of the fitted PSF falls on the pixels of the fit.',
+    'COSMIC_RAY': 'Pixels that were too high in this cadence alone were left out.',
+    'NOT_SEPARABLE': 'The star blends with others: its error is three times that of a lone star.',
 }
 
 

@@ -42,6 +42,7 @@ LAYERS = [
     'prf',
     'stamps',
     'guidance',
+    'scenes',
     'lightcurve',
     'signals',
     'photometry',

@@ -61,6 +61,19 @@ class Star:
         return tuple((self.image(x, y, x_0 + dx, y_0 + dy) - self.image(x, y, x_0 - dx, y_0 - dy))
                      / (2.0 * step) for dx, dy in ((step, 0.0), (0.0, step)))
 
+    @property
+    def shape(self):
+        """Return the parameters besides scale and position by name."""
+        return {name: float(np.ravel(getattr(self.model, name).value)[0])
+                for name in self.unit.shape_names}
+
+    def with_shape(self, shape):
+        """Return a star with other values of some parameters of its shape, by name."""
+        model = self.model.copy()
+        for name, value in shape.items():
+            setattr(model, name, value)
+        return Star(model, place=self.unit.place)
+
     def origin_of(self, side):
         """Return x and y on the detector of the first pixel of a box around the place, (2,)."""
         return np.asarray(self.unit.place) - side // 2

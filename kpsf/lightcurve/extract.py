@@ -2,7 +2,6 @@
 """`extract_light_curve`: one PSF fit per cadence of a target pixel file."""
 
 import warnings
-from pathlib import Path
 
 import astropy.units as u
 import numpy as np
@@ -14,8 +13,9 @@ from ..flags import FitFlag
 from ..prf import KeplerPRF, TessPRF
 from ..stamps import fit_stamps
 from ..tpf import TargetPixels, read_tpf
-from ..tpf.read import META_KEYWORDS
+from .identity import identity_of
 from .plan import plan_fit
+from .scene import extract_scene, scene_of
 from .series import LightCurve
 from .start import FAR_FROM_TARGET, UNUSABLE, median_start
 
@@ -27,9 +27,10 @@ LEAST_FRACTION = 0.5
 FLUX_UNIT = u.electron / u.s
 
 
-def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None, position='free',
-                        covariance='sandwich', n_threads=None, progress_bar=False):
-    """Fit a PSF to every cadence of a target pixel file.
+def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', background=None,
+                        position='free', covariance=None, n_threads=None,
+                        progress_bar=False):
+    """Fit a PSF, or a scene of stars, to every cadence of a target pixel file.
 
     The likelihood is that of the pixels: Poisson with the read noise of the
     file, in electrons with the background in. Every row of the result
@@ -38,15 +39,21 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     Parameters
     ----------
     tpf : TargetPixels, str, path-like, HDUList or lightkurve TargetPixelFile
-        The pixels, or whatever `read_tpf` reads them from.
-    psf : {'gaussian', 'prf'} or `~astropy.modeling.Model`, optional
-        ``'gaussian'`` is `EllipticalGaussianPSF`; ``'prf'`` the
+        The pixels, or whatever `read_tpf` reads them from. With a scene also
+        a list of these: neighbouring stamps, in which each pixel counts once.
+    psf : {'gaussian', 'empirical', 'prf'} or `~astropy.modeling.Model`, optional
+        ``'empirical'`` learns the PSF from the series, measures and smooths
+        the motion, and then fits the flux alone (`Scene` tells how): the
+        most precise light curve. ``'gaussian'`` is `EllipticalGaussianPSF`; ``'prf'`` the
         instrument's own PRF, `KeplerPRF.from_tpf` or `TessPRF.from_tpf`,
         from the files that ``kpsf.conf.prf_path``, the cache or the archive
         has. A model needs a total flux and a position, named ``flux``,
         ``x_0``, ``y_0`` or by its attributes ``flux_name``, ``x_name``,
         ``y_name``. Parameters that are fixed on the model stay fixed, as
         the shapes of PRFs and of most photutils models are at first.
+    scene : Scene or table of stars, optional
+        Stars to fit jointly, see `Scene`, which also has the options of the
+        fit, or a table of them, for ``Scene(table)``.
     shape : {'shared', 'free', 'fixed'}, optional
         All parameters but flux and position have one value for the series,
         fitted jointly with the rest (the default), or one per cadence, which
@@ -69,8 +76,11 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
         positions ``(x, y)`` in stamp pixels, numbers or one per cadence,
         such as the columns ``x``, ``y`` of another light curve.
     covariance : {'sandwich', 'fisher', 'observed'}, optional
-        Where the errors come from, see `fit_stamps`. ``'sandwich'`` is right
-        for photon noise under a wrong PSF too.
+        Where the errors come from, see `fit_stamps`. ``'sandwich'``, the
+        default, is right for photon noise under a wrong PSF too. In scenes
+        and with ``'empirical'`` the default is ``'fisher'``, and the scatter
+        that neither explains is added (``meta['noise_excess']``, relative to
+        the flux).
     n_threads : int, optional
         Threads, one by default; see `fit_stamps`.
     progress_bar : bool, optional
@@ -78,8 +88,9 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
 
     Returns
     -------
-    LightCurve
-        One row per cadence that the quality mask let pass.
+    LightCurve or SceneLightCurves
+        One row per cadence that the quality mask let pass; of a scene, one
+        light curve per star, with the covariances of their fluxes.
 
     Raises
     ------
@@ -96,6 +107,8 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
 
     See Also
     --------
+    Scene : Blended stars, and what ``'empirical'`` learns.
+    kpsf.signals.signal_transfer : Whether a star's own variation is kept.
     kpsf.prf.instrument_prf : The PRF model, to free its scales or choose its files.
     fit_stamps : The fit, with bounds, priors and starting values to choose.
 
@@ -132,6 +145,10 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
     >>> print(f'{flux.mean():.0f} +- {error.mean():.0f}, scatter {flux.std():.0f} e-/s')
     200001 +- 12, scatter 12 e-/s
     """
+    scene = scene_of(psf, scene, shape, background, position)
+    if scene is not None:
+        return extract_scene(tpf, scene, covariance or 'fisher')
+    covariance = covariance or 'sandwich'
     tpf = tpf if isinstance(tpf, TargetPixels) else read_tpf(tpf)
     plan = plan_fit(tpf, psf, shape, background, position)
     electrons = tpf.electrons
@@ -145,7 +162,7 @@ def extract_light_curve(tpf, psf='gaussian', *, shape='shared', background=None,
                       covariance=covariance, n_threads=n_threads, progress_bar=progress_bar,
                       **plan.priors(init, tpf.n_cadences),
                       **plan.background_arguments(known, used))
-    meta = {**_identity(tpf), **plan.labels, 'covariance': covariance,
+    meta = {**identity_of(tpf), **plan.labels, 'covariance': covariance,
             'kpsf_version': __version__, **_common_shape(plan, fits), **_offset(tpf, plan, fits)}
     columns = {**_source_columns(tpf, plan, fits, used, known), **_shape_columns(plan, fits),
                **_diagnostics(tpf, plan, fits, used)}
@@ -259,18 +276,6 @@ def _diagnostics(tpf, plan, fits, used):
     return {'cstat': fits.deviance, 'gof_z': fits.gof_z, 'flux_fraction': fits.flux_fraction,
             'n_pixels': used.sum(axis=(1, 2)), 'converged': fits.converged,
             'cadenceno': tpf.cadenceno, 'quality': tpf.quality, 'flags': flags}
-
-
-def _identity(tpf):
-    """Return what ``meta`` tells about the pixels; only what is known."""
-    known = {name: tpf.meta.get(name) for name in ('target_id', 'magnitude', 'checksum')}
-    known |= {name: tpf.meta.get(name) for name, _, _ in META_KEYWORDS if name != 'object'}
-    known |= {'quality_mask': tpf.meta.get('quality_mask'), 'column': tpf.column, 'row': tpf.row,
-              'exposure': tpf.noise.exposure, 'effective_exposure': tpf.noise.effective_exposure,
-              'read_variance': tpf.read_variance}
-    return {'target': tpf.target, 'mission': tpf.mission,
-            'filename': Path(tpf.meta.get('filename', '')).name,
-            **{name: value for name, value in known.items() if value is not None}}
 
 
 def _distance_from_target(tpf, plan, x, y):

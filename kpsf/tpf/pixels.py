@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.time import Time
+from astropy.wcs import WCS
 
 from ..noise import NoiseModel
 
@@ -66,6 +67,8 @@ class TargetPixels:
         Identifiers and header values; None for those that the file lacks.
     noise : NoiseModel
         Exposure and noise.
+    wcs : `~astropy.wcs.WCS` or None
+        From the sky to stamp pixels, at the place that the header tells.
 
     See Also
     --------
@@ -90,6 +93,7 @@ class TargetPixels:
     target: str
     meta: dict
     noise: NoiseModel
+    wcs: WCS | None = None
 
     def __repr__(self):
         ny, nx = self.shape

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.time import Time
-from astropy.utils.exceptions import AstropyUserWarning
-from astropy.wcs import WCS
+from astropy.utils.exceptions import AstropyUserWarning, AstropyWarning
+from astropy.wcs import WCS, InconsistentAxisTypesError
 
 from .._files import DAMAGE, damaged, header_value, open_fits
 from ..noise import fit_pixel_noise
@@ -261,7 +261,7 @@ def _read(file, quality, checksum):
         aperture=aperture, good_pixels=good_pixels, column=column, row=row,
         target_position=position, pos_corr=pos_corr,
         has_pos_corr=bool(np.isfinite(pos_corr).any()), mission=file.mission,
-        target=_target(file), meta=meta, noise=noise)
+        target=_target(file), meta=meta, noise=noise, wcs=_celestial_wcs(file))
     for value in vars(pixels).values():
         if isinstance(value, np.ndarray):
             value.flags.writeable = False
@@ -366,15 +366,25 @@ def _project_target(file):
     cutouts it is the middle of the stamp.
     """
     ra, dec = file.keyword('RA_OBJ'), file.keyword('DEC_OBJ')
-    if file.aperture_hdu is None or ra is None or dec is None:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', AstropyUserWarning)
-        wcs = WCS(file.aperture_hdu.header)
-    if not wcs.has_celestial:
+    wcs = _celestial_wcs(file)
+    if wcs is None or ra is None or dec is None:
         return None
     position = tuple(float(value) for value in wcs.all_world2pix(ra, dec, 0))
     return position if np.isfinite(position).all() else None
+
+
+def _celestial_wcs(file):
+    """Return the WCS of the stamp, None if the file has none of the sky."""
+    if file.aperture_hdu is None:
+        return None
+    with warnings.catch_warnings():
+        # Keywords without a value are mended, or else there is no WCS.
+        warnings.simplefilter('ignore', AstropyWarning)
+        try:
+            wcs = WCS(file.aperture_hdu.header)
+        except (ValueError, TypeError, InconsistentAxisTypesError):
+            return None
+    return wcs if wcs.has_celestial else None
 
 
 def _exposure(file):

@@ -1,0 +1,183 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Light curves of the stars of a scene."""
+
+import warnings
+
+import astropy.units as u
+import numpy as np
+from astropy.utils.exceptions import AstropyUserWarning
+
+from .. import __version__
+from .._kernels.poisson import deviance
+from .._validation import require_choice
+from ..flags import FitFlag
+from ..scenes import Scene
+from ..scenes.fit import fit_scene
+from ..scenes.noise import excess_noise, scatter
+from ..scenes.pixels import as_target_pixels, gather_pixels
+from ..scenes.prepare import fit_mean_image, stars_of
+from ..statistics import cstat_z
+from .blends import SceneLightCurves
+from .identity import identity_of
+from .series import LightCurve
+
+__all__ = ['extract_scene', 'scene_of']
+
+FLUX_UNIT = u.electron / u.s
+LEAST_FRACTION = 0.5
+# A star whose error is this many times that of a lone star is not told from its neighbours.
+NOT_SEPARABLE = 3.0
+
+
+def scene_of(psf, scene, shape, background, position):
+    """Return the `Scene` that the options of `extract_light_curve` ask for, None if none.
+
+    Raises
+    ------
+    ValueError
+        If options are not those of a scene.
+    """
+    is_empirical = isinstance(psf, str) and psf == 'empirical'
+    if scene is None and not is_empirical:
+        return None
+    given = {'shape': (shape, 'shared'), 'position': (position, 'free')}
+    if scene is not None:
+        given |= {'background': (background, None)}
+        if not is_empirical:
+            given |= {'psf': (psf, 'gaussian')}
+    for name, (value, default) in given.items():
+        if not (isinstance(value, str | None) and value == default):
+            raise ValueError(f'{name} must be left out with a scene or psf=\'empirical\', which '
+                             f'have their own, but it is {value!r}: see the options of Scene.')
+    if scene is None:
+        return Scene(background=background)
+    return scene if isinstance(scene, Scene) else Scene(scene)
+
+
+def extract_scene(tpfs, scene, covariance):
+    """Return the `LightCurve` of a scene of one star, or the `SceneLightCurves` of several.
+
+    Parameters
+    ----------
+    tpfs : one or a list of TargetPixels or of what `read_tpf` reads
+    scene : Scene
+    covariance : {'sandwich', 'fisher'}
+    """
+    require_choice(covariance, ('sandwich', 'fisher'), 'covariance of a scene')
+    tpfs = as_target_pixels(tpfs)
+    pixels = gather_pixels(tpfs)
+    background = _background_of(scene, pixels)
+    names, x, y, flux, n_free = stars_of(scene, tpfs)
+    reference = fit_mean_image(pixels, scene, x, y, flux, background)
+    fit = fit_scene(pixels, reference, n_free, background, scene)
+    matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
+    curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance)
+              for j in range(n_free)]
+    for j, curve in enumerate(curves):
+        _warn_if_useless(pixels.first, names[j], curve)
+        matrix[:, j, j] = curve['flux_err'].value**2
+    if scene.stars is None:
+        return curves[0]
+    return SceneLightCurves(curves, matrix, names, meta={
+        'target': pixels.first.target, 'mission': pixels.first.mission})
+
+
+def _background_of(scene, pixels):
+    """Return 'known', 'fit' or 'plane'."""
+    if scene.background == 'known' and not pixels.has_background:
+        raise ValueError("background='known' needs the column FLUX_BKG, but the file of "
+                         f"{pixels.first.target} has none with values: pass background='fit'.")
+    return scene.background or ('known' if pixels.has_background else 'fit')
+
+
+def _light_curve(pixels, fit, variance, j, names, scene, background, covariance):
+    """Return the `LightCurve` of one star."""
+    tpf, rows = pixels.first, pixels.rows[0]
+    flux = fit.flux[:, j]
+    photon_err = np.sqrt(variance)
+    excess = excess_noise(flux, photon_err)
+    flux_err = np.sqrt(variance + (excess * flux)**2)
+    x, y = (place[j] + fit.shift[:, axis]
+            for axis, place in enumerate((fit.reference.x, fit.reference.y)))
+    x_err, y_err = fit.shift_err.T
+    n_pixels = fit.used.sum(axis=1)
+    known = (pixels.background.sum(axis=1, where=fit.used) / np.maximum(n_pixels, 1)
+             + fit.background)
+    columns = {'flux': flux * FLUX_UNIT, 'flux_err': flux_err * FLUX_UNIT,
+               'x': x * u.pix, 'y': y * u.pix, 'x_err': x_err * u.pix, 'y_err': y_err * u.pix,
+               'column': (tpf.column + x) * u.pix, 'row': (tpf.row + y) * u.pix,
+               'background': known * FLUX_UNIT, 'background_err': fit.background_err * FLUX_UNIT,
+               **_quality_of_fit(pixels, fit), 'n_pixels': n_pixels,
+               'converged': np.isfinite(flux), 'cadenceno': tpf.cadenceno[rows],
+               'quality': tpf.quality[rows], 'flags': _flags(tpf, fit, j, flux, x, y)}
+    fraction = fit.reference.images[j].sum()
+    columns['flux_fraction'] = np.full(len(flux), fraction)
+    columns['flags'] |= np.where(fraction < LEAST_FRACTION, int(FitFlag.LITTLE_FLUX_INSIDE), 0)
+    meta = {**identity_of(tpf), 'star': names[j], 'n_stars': len(fit.reference.x),
+            'psf': _psf_label(scene), 'shape': 'learned' if scene.is_empirical else 'shared',
+            'background': background, 'position': 'smoothed',
+            'motion': scene.motion or ('both' if tpf.has_pos_corr else 'data'),
+            'n_modes': len(fit.changes), 'cosmic_rays': int(fit.cosmic.sum()),
+            'noise_excess': float(f'{excess:.6g}'), 'covariance': covariance,
+            'error_over_scatter': _ratio(flux, flux_err), 'kpsf_version': __version__}
+    return LightCurve(columns, time=tpf.time[rows], meta=meta)
+
+
+def _ratio(flux, flux_err):
+    """Return the median error over the scatter from one cadence to the next."""
+    good = np.isfinite(flux) & np.isfinite(flux_err)
+    return float(f'{np.median(flux_err[good]) / scatter(flux[good]):.4g}') if (
+        good.sum() > 2) else np.nan
+
+
+def _psf_label(scene):
+    """Return what the PSF is, in a word."""
+    def word(psf):
+        return psf if isinstance(psf, str) else type(psf).__name__
+    return f'empirical ({word(scene.base)})' if scene.is_empirical else word(scene.psf)
+
+
+def _quality_of_fit(pixels, fit):
+    """Return the C-statistic of every cadence and its distance from what is expected."""
+    scale = 1.0 / pixels.slope
+    shift = pixels.floor * scale**2
+    counts, mean = pixels.rate * scale + shift, np.maximum(fit.mean, 0.0) * scale + shift
+    counts = np.where(fit.used, counts, mean)
+    statistic = deviance(counts, mean).sum(axis=1)
+    n_free = fit.flux.shape[1] + (fit.background_err.any() > 0)
+    return {'cstat': statistic,
+            'gof_z': cstat_z(np.maximum(counts, 0.0), mean, n_free, statistic=statistic,
+                             used=fit.used, axis=1)}
+
+
+def _flags(tpf, fit, j, flux, x, y):
+    """Return the flags (n,) of a star."""
+    ny, nx = tpf.shape
+    lone = np.nanmedian(fit.alone_err[:, j])
+    own = np.sqrt(np.nanmedian(fit.covariance[:, j, j]))
+    noticed = {
+        FitFlag.NO_COVARIANCE: ~np.isfinite(flux),
+        FitFlag.TOO_FEW_PIXELS: fit.used.sum(axis=1) < fit.flux.shape[1],
+        FitFlag.FLUX_NOT_POSITIVE: flux <= 0,
+        FitFlag.CENTROID_OUTSIDE: ~((x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)),
+        FitFlag.COSMIC_RAY: fit.cosmic.any(axis=1),
+        FitFlag.NOT_SEPARABLE: np.full(len(flux), own > NOT_SEPARABLE * lone),
+    }
+    flags = np.zeros(len(flux), dtype=np.int64)
+    for flag, found in noticed.items():
+        flags |= np.where(found, int(flag), 0)
+    return flags
+
+
+def _warn_if_useless(tpf, name, curve):
+    """Warn of stars without a light curve, or one that is not their own."""
+    good = np.isfinite(curve['flux'].value)
+    if not good.any():
+        warnings.warn(f'A star needs pixels of its own, but of {name} in the scene of '
+                      f'{tpf.target} no flux can be told: leave it out, or add stamps that show '
+                      'it.', AstropyUserWarning)
+    elif (curve['flags'][good] & FitFlag.NOT_SEPARABLE).any():
+        warnings.warn(f'Stars should be separable, but the error of {name} in the scene of '
+                      f'{tpf.target} is more than {NOT_SEPARABLE:g} times that of a lone star: '
+                      'see its covariance with its neighbours, or fit them as one star.',
+                      AstropyUserWarning)

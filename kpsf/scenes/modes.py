@@ -1,0 +1,94 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""How the images of a series change: a few modes, as many as predict what was left out.
+
+What is learned from are residuals after the fluxes were fitted, divided by
+the brightness of the stars: they hold no star's variation.  The first modes
+are the motion of the image, to first and to second order; others are focus
+and temperature.  How many the data support is decided by prediction: of
+cadences that were left out, some pixels are predicted from the others.
+"""
+
+import numpy as np
+
+from .motion import smooth
+
+__all__ = ['MAX_MODES', 'learn_changes']
+
+MAX_MODES = 6
+# Parts into which the cadences, in blocks of this length, and the pixels are divided.
+_N_PARTS, _N_PIXEL_PARTS, _BLOCK = 4, 4, 8
+
+
+def learn_changes(residual, breaks, n_modes=None):
+    """Learn how the images of a series change.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (n, p)
+        Relative changes in units of their noise; 0 where nothing is known.
+    breaks : ndarray of bool, shape (n,)
+        Where smoothing begins anew.
+    n_modes : int, optional
+        Number of modes; by default as many as predict cadences that were
+        left out.
+
+    Returns
+    -------
+    modes : ndarray, shape (j, p)
+        Orthonormal images.
+    series : ndarray, shape (n, j)
+        Their smooth coefficients.
+    """
+    n, p = residual.shape
+    if n_modes is None:
+        n_modes = _count_modes(residual)
+    modes, coefficients = _principal(residual, min(n_modes, p - 1, n))
+    rest = residual - coefficients @ modes
+    noise = (1.4826 * np.median(np.abs(rest[rest != 0])))**2 if (rest != 0).any() else 1.0
+    # The modes took some of it.
+    noise *= p / max(p - len(modes) - 1, 1)
+    series = [smooth(values, noise, breaks) for values in coefficients.T]
+    return modes, np.column_stack(series) if series else coefficients
+
+
+def _parts(n):
+    """Return the part of each cadence (n,): blocks in turn, so that each part sees all times."""
+    return np.arange(n) // _BLOCK % _N_PARTS
+
+
+def _principal(rest, n_modes):
+    """Return the first modes (j, p), orthonormal, and their coefficients (n, j)."""
+    if n_modes == 0:
+        return np.zeros((0, rest.shape[1])), np.zeros((len(rest), 0))
+    modes = np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :n_modes].T
+    return modes, rest @ modes.T
+
+
+def _count_modes(rest):
+    """Return how many modes predict pixels of cadences that were left out best."""
+    n, p = rest.shape
+    most = min(MAX_MODES, p // 4, n // (2 * _BLOCK))
+    if most < 1:
+        return 0
+    pixels = np.random.default_rng(0).permutation(p) % _N_PIXEL_PARTS
+    errors = np.zeros(most + 1)
+    for part in range(_N_PARTS):
+        out = _parts(n) == part
+        if not out.any() or out.all():
+            return 0
+        modes, _ = _principal(rest[~out], most)
+        for pixel_part in range(_N_PIXEL_PARTS):
+            hidden = pixels == pixel_part
+            errors += _prediction_errors(rest[out], modes, hidden)
+    return int(np.argmin(errors))
+
+
+def _prediction_errors(rest, modes, hidden):
+    """Return the squared errors (j + 1,) of hidden pixels with 0 to j modes."""
+    errors = [(rest[:, hidden]**2).sum()]
+    for j in range(1, len(modes) + 1):
+        seen = modes[:j][:, ~hidden]
+        coefficients = np.linalg.lstsq(seen.T, rest[:, ~hidden].T, rcond=1e-8)[0]
+        predicted = coefficients.T @ modes[:j][:, hidden]
+        errors.append(((rest[:, hidden] - predicted)**2).sum())
+    return np.array(errors)

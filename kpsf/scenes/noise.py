@@ -1,0 +1,92 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""What disturbs a series besides photons: cosmic rays, and scatter that no model explains."""
+
+import numpy as np
+from scipy.ndimage import median_filter
+
+__all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter']
+
+# Standard deviations from which on a pixel that is high in a single cadence is a cosmic ray's,
+# and how much of it may be in the cadences next to it.
+_THRESHOLD, _NEIGHBOUR_SHARE = 6.0, 0.5
+_WINDOW = 5
+# Cadences that tell a scatter.
+_FEWEST = 20
+# A track of more pixels is none.
+_MOST = 6
+
+
+def find_cosmic_rays(residual, sigma, used):
+    """Find pixels that are much too high in a single cadence.
+
+    Parameters
+    ----------
+    residual : ndarray, shape (n, p)
+        Data without their model.
+    sigma : ndarray, shape (n, p)
+        Standard deviation by photons and read noise.
+    used : ndarray of bool, shape (n, p)
+
+    Returns
+    -------
+    ndarray of bool, shape (n, p)
+    """
+    if len(residual) < _WINDOW:
+        return np.zeros(residual.shape, dtype=bool)
+    values = np.where(used, residual / sigma, 0.0)
+    # What a model lacks changes slowly.
+    values -= median_filter(values, size=(_WINDOW, 1), mode='nearest')
+    usual = 1.4826 * np.median(np.abs(values), axis=0)
+    values /= np.maximum(usual, 1.0)
+    high = values > _THRESHOLD
+    # Where others are too low, or many too high, the image has moved.
+    moved = (values < -_THRESHOLD).any(axis=1) | (high.sum(axis=1) > _MOST)
+    high[moved] = False
+    share = np.zeros_like(high)
+    for step in (1, -1):
+        next_to_it = np.roll(values, step, axis=0)
+        next_to_it[0 if step > 0 else -1] = 0.0
+        share |= next_to_it > _NEIGHBOUR_SHARE * values
+    return high & ~share & used
+
+
+def pixel_excess(residual, variance, used):
+    """Return how much each pixel varies over time, relative to its variance, (p,); at least 1.
+
+    What a model lacks all the time is no noise.
+
+    Parameters
+    ----------
+    residual, variance : ndarray, shape (n, p)
+    used : ndarray of bool, shape (n, p)
+    """
+    if len(residual) < _FEWEST:
+        return np.ones(residual.shape[1])
+    values = np.where(used, residual / np.sqrt(variance), np.nan)
+    middle = np.nanmedian(values, axis=0)
+    deviation = np.nanmedian(np.abs(values - middle), axis=0)
+    return np.maximum((1.4826 * deviation)**2, 1.0)
+
+
+def scatter(values):
+    """Return the standard deviation from one value to the next, by the MAD of differences."""
+    values = values[np.isfinite(values)]
+    if values.size < 3:
+        return np.nan
+    steps = np.diff(values)
+    return 1.4826 * np.median(np.abs(steps - np.median(steps))) / np.sqrt(2.0)
+
+
+def excess_noise(flux, error):
+    """Return the scatter that errors do not explain, as a share of the flux; 0 if they do.
+
+    Parameters
+    ----------
+    flux, error : ndarray, shape (n,)
+    """
+    good = np.isfinite(flux) & np.isfinite(error)
+    if good.sum() < 3:
+        return 0.0
+    excess = scatter(flux[good])**2 - np.median(error[good])**2
+    level = np.median(flux[good])
+    return float(np.sqrt(max(excess, 0.0)) / level) if level > 0 else 0.0

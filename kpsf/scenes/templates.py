@@ -1,0 +1,126 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""Images of the stars of a scene in every cadence: those of a given PSF, or learned ones."""
+
+import numpy as np
+
+from .._kernels.linear import fit_amplitudes
+from .images import moving_images
+from .modes import learn_changes
+from .prepare import displacement_fields
+
+__all__ = ['EmpiricalImages', 'GivenImages']
+
+# What a base PSF lacks far out, as a share of the star and a power of the distance: it decides
+# whose the light is where the base has almost none, and how it changes there with the motion.
+_HALO, _HALO_POWER = 0.01, 1.5
+
+
+class GivenImages:
+    """Images of a PSF that is taken as it is, moved.
+
+    Parameters
+    ----------
+    pixels : ScenePixels
+    reference : Reference
+    n_free : int
+        Stars with light curves; the first.
+    backgrounds : ndarray, shape (b, p)
+    shift : ndarray, shape (n, f)
+    fields : tuple of str
+    """
+
+    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields):
+        self.changes = np.zeros((0, pixels.x.size))
+        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
+        self._design = _with_backgrounds(images[:, :n_free], backgrounds)
+        self._known = np.einsum('k,nkp->np', reference.flux[n_free:], images[:, n_free:])
+
+    def images(self, used):
+        """Return the design (n, k + b, p), and what is known besides, (n, p)."""
+        return self._design, self._known
+
+
+class EmpiricalImages:
+    """Images that are learned from the series, see `Scene`.
+
+    Every pixel of the mean image is shared among the stars in proportion to
+    the light that the base PSF puts there, and follows it when the stars
+    move. Residuals, divided by how bright their stars are, tell how the
+    images change besides. A change moves light, but neither makes nor loses
+    any: what a star has on the pixels stays what the base PSF says, so that
+    changes can take away what moves with the image and cannot make a star
+    fainter or brighter.
+
+    Parameters
+    ----------
+    pixels, reference, n_free, backgrounds, shift, fields
+        As for `GivenImages`.
+    breaks : ndarray of bool, shape (n,)
+        Where smoothing begins anew.
+    n_modes : int, optional
+        By default as many as the data support.
+    """
+
+    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields, breaks, n_modes):
+        self._pixels, self._n_free, self._backgrounds = pixels, n_free, backgrounds
+        self._reference, self._breaks, self._n_wanted = reference, breaks, n_modes
+        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
+        self._on_pixels = np.clip(images.sum(axis=2), 1e-6, None)
+        # Stars that the mean image does not show get what nobody else wants.
+        flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
+        self._light = flux[:, np.newaxis] * (np.maximum(images, 0.0) + _halo(reference, pixels))
+        self.changes = np.zeros((0, pixels.x.size))
+
+    def images(self, used):
+        """Return the design (n, k + b, p), and what is known besides, (n, p)."""
+        pixels, n_free = self._pixels, self._n_free
+        mean = pixels.mean(pixels.net, used) - self._reference.background
+        total = self._light.sum(axis=1)
+        light = self._light * (mean / pixels.mean(total, used))
+        shares = self._light / total[:, np.newaxis]
+        flux = (light.sum(axis=2) / self._on_pixels).mean(axis=0)
+        unit = light / flux[:, np.newaxis]
+        unit *= (self._on_pixels / unit.sum(axis=2))[:, :, np.newaxis]
+        changes = self._learn(used, unit, flux, shares)
+        images = unit + shares * (changes[:, np.newaxis] / flux[:, np.newaxis])
+        # Light is moved, not made; of the stars without a light curve, parts may leave the stamp.
+        lost = self._on_pixels - images.sum(axis=2)
+        lost[:, n_free:] = 0.0
+        images += (lost / self._on_pixels)[:, :, np.newaxis] * unit
+        known = np.einsum('k,nkp->np', flux[n_free:], images[:, n_free:])
+        return _with_backgrounds(images[:, :n_free], self._backgrounds), known
+
+    def _learn(self, used, unit, flux, shares):
+        """Return the smooth changes (n, p) of the light of all stars, at their mean fluxes."""
+        pixels, n_free = self._pixels, self._n_free
+        design = _with_backgrounds(unit[:, :n_free], self._backgrounds)
+        constant = np.einsum('k,nkp->np', flux[n_free:], unit[:, n_free:])
+        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope,
+                              pixels.floor, used=used)
+        relative = np.ones(self._on_pixels.shape)
+        relative[:, :n_free] = fits.amplitudes[:, :n_free] / flux[:n_free]
+        brightness = np.maximum(np.einsum('nk,nkp->np', relative, shares), 0.05)
+        sigma = np.sqrt(pixels.mean(fits.variance, used))
+        residual = np.where(used, (pixels.rate - fits.mean) / (brightness * sigma), 0.0)
+        modes, series = learn_changes(residual, self._breaks, self._n_wanted)
+        self.changes = modes * sigma
+        return series @ self.changes
+
+
+def _star_shifts(reference, shift, fields):
+    """Return the shift of every star in every cadence (n, k, 2)."""
+    return np.einsum('nf,fkd->nkd', shift, displacement_fields(reference, fields))
+
+
+def _with_backgrounds(images, backgrounds):
+    """Return images of stars (n, k, p) and of the background as one design (n, k + b, p)."""
+    return np.concatenate([images, np.broadcast_to(backgrounds, (
+        len(images), *backgrounds.shape))], axis=1)
+
+
+def _halo(reference, pixels):
+    """Return a faint halo (k, p) around each star of flux 1."""
+    width = reference.star.fwhm
+    distance = ((pixels.x - reference.x[:, np.newaxis])**2
+                + (pixels.y - reference.y[:, np.newaxis])**2) / width**2
+    return _HALO / (1.0 + distance)**_HALO_POWER / width**2
