@@ -21,6 +21,8 @@ def test_the_bits_do_not_change_because_files_store_them():
         'FLUX_NOT_POSITIVE': 32,
         'FAR_FROM_TARGET': 64,
         'LITTLE_FLUX_INSIDE': 128,
+        'COSMIC_RAY': 256,
+        'NOT_SEPARABLE': 512,
     }
 
 
@@ -36,7 +38,7 @@ def test_a_scalar_gives_one_tuple_of_names(flags):
 
 
 def test_an_array_gives_a_list_of_tuples():
-    assert decode_flags(np.array([[0, 2], [48, 255]])) == [
+    assert decode_flags(np.array([[0, 2], [48, 1023]])) == [
         (), ('TOO_FEW_PIXELS',), ('CENTROID_OUTSIDE', 'FLUX_NOT_POSITIVE'), tuple(FLAG_MEANINGS)]
 
 
@@ -45,13 +47,13 @@ def test_no_flags_give_an_empty_list():
 
 
 def test_names_rebuild_the_flags():
-    flags = np.arange(256)
+    flags = np.arange(1024)
     assert [sum(FitFlag[name] for name in names) for names in decode_flags(flags)] == list(flags)
 
 
-@pytest.mark.parametrize('flags', [256, -1, [0, 1, 256]])
+@pytest.mark.parametrize('flags', [1024, -1, [0, 1, 1024]])
 def test_a_bit_without_a_name_is_an_error(flags):
-    with pytest.raises(ValueError, match=r'between 0 and 255, but 1 of \d do'):
+    with pytest.raises(ValueError, match=r'between 0 and 1023, but 1 of \d do'):
         decode_flags(flags)
 
 

@@ -9,12 +9,6 @@ from .photometry import plot_photometry
 from .prf import plot_prf, plot_prf_positions
 from .signals import plot_signal_transfer
 
-<<<<<<< HEAD
 __all__ = ['plot_advice', 'plot_blends', 'plot_cadence', 'plot_centroid', 'plot_centroid_advice',
            'plot_fit_box', 'plot_light_curve', 'plot_photometry', 'plot_precision', 'plot_prf',
-           'plot_prf_positions', 'plot_recovery']
-=======
-__all__ = ['plot_advice', 'plot_cadence', 'plot_centroid', 'plot_centroid_advice', 'plot_fit_box',
-           'plot_light_curve', 'plot_photometry', 'plot_prf', 'plot_prf_positions',
-           'plot_recovery', 'plot_signal_transfer']
->>>>>>> 7b2eb60 (A check that light curves keep what the star does)
+           'plot_prf_positions', 'plot_recovery', 'plot_signal_transfer']
