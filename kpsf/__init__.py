@@ -3,6 +3,7 @@
 
 - `read_tpf`: a Kepler, K2 or TESS target pixel file becomes `TargetPixels`, in electrons.
 - `extract_light_curve`: target pixels become a `LightCurve`, one PSF fit per cadence.
+- `extract_many`: the same for many files, on all cores or a cluster, resumed after any end.
 - `Scene`: blended stars, fitted jointly by `extract_light_curve(tpf, scene=...)`, into
   `SceneLightCurves`; `find_stars` finds them.
 - `fit_stamps`: thousands of stamps in one call, any astropy model, into `StampFits`.
@@ -55,6 +56,7 @@ _MODULE_OF = {
     'describe_normalization': 'guidance',
     'diagnose': 'guidance',
     'extract_light_curve': 'lightcurve',
+    'extract_many': 'batch',
     'find_stars': 'scenes',
     'fit_stamps': 'stamps',
     'goodness_of_fit': 'statistics',

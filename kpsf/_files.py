@@ -2,6 +2,7 @@
 """Files: opened complete or not at all, written whole or not at all."""
 
 import os
+import re
 import secrets
 import warnings
 import zlib
@@ -12,11 +13,15 @@ import numpy as np
 from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
-__all__ = ['DAMAGE', 'damaged', 'header_value', 'open_fits', 'write_whole']
+__all__ = ['DAMAGE', 'damaged', 'header_value', 'open_fits', 'remove_temporaries', 'stem_of',
+           'write_whole']
 
 # What astropy and the decompressors raise when bytes are missing or wrong.
 DAMAGE = (OSError, EOFError, IndexError, TypeError, ValueError, zlib.error)
 COMPRESSED = (b'\x1f\x8b', b'BZh', b'PK\x03\x04', b'\xfd7zXZ')
+FITS_SUFFIXES = ('.fits.gz', '.fit.gz', '.fits.fz', '.fits', '.fit')
+# What write_whole calls a file until it is whole.
+TEMPORARY = re.compile(r'\.[0-9a-f]{8}-(?P<name>.+)', re.DOTALL)
 
 
 @contextmanager
@@ -92,6 +97,29 @@ def write_whole(path, overwrite=False):
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(paths):
+    """Remove what `write_whole` left behind of files when the process was killed.
+
+    Nothing else may be writing these files.
+    """
+    names = {}
+    for path in paths:
+        names.setdefault(Path(path).parent, set()).add(Path(path).name)
+    for folder, wanted in names.items():
+        for found in os.listdir(folder) if folder.is_dir() else ():
+            temporary = TEMPORARY.fullmatch(found)
+            if temporary and temporary['name'] in wanted:
+                (folder / found).unlink(missing_ok=True)
+
+
+def stem_of(path):
+    """Return the name of a FITS file without its ending."""
+    for suffix in FITS_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[:-len(suffix)]
+    return path.name
 
 
 def _starts_as_fits(path, wanted):

@@ -44,6 +44,7 @@ LAYERS = [
     'guidance',
     'scenes',
     'lightcurve',
+    'batch',
     'signals',
     'photometry',
     'simulate',

@@ -2,12 +2,15 @@
 """`kpsf lightcurve`: light curves of target pixel files."""
 
 import argparse
+import os
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from .._configuration import conf
+from ..batch.manifest import MANIFEST_SUFFIXES, journal_of
+from ..batch.plan import output_of, plan_batch, require_distinct
+from ..batch.rows import summarize
+from ..batch.run import run_batch
 from ..lightcurve import extract_light_curve, point_to_point_scatter
 from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
 from ..prf.download import asking_once
@@ -21,8 +24,8 @@ from .checks import (
     require_folder,
     require_outdir,
 )
-from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
-from .terminal import run_jobs
+from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
+from .terminal import Report, run_jobs, tell_error
 
 __all__ = ['add', 'add_extraction_options', 'ppm', 'require_prf_path', 'require_shape']
 
@@ -72,7 +75,25 @@ def _add_output_options(parser):
     parser.add_argument('--overwrite', action='store_true', help='replace existing files')
     parser.add_argument('--threads', type=positive, metavar='N',
                         help='threads for each file (default: 1)')
+    _add_many(parser)
     parser.add_argument('--debug', action='store_true', help='show where errors come from')
+
+
+def _add_many(parser):
+    """Add the options of many files, any of which makes a batch with a manifest."""
+    many = parser.add_argument_group('many files', 'With any of these, the files are worked on '
+                                     'as a batch, and a table about them is written.')
+    where = many.add_mutually_exclusive_group()
+    where.add_argument('--workers', type=positive, metavar='N',
+                       help='processes of this machine (default: 1)')
+    where.add_argument('--scheduler', metavar='ADDRESS',
+                       help='Dask cluster to work on instead, such as tcp://host:8786')
+    many.add_argument('--resume', action='store_true',
+                      help='go on where an earlier run ended or was killed: keep light curves '
+                      'that are there, made from the same files with the same options')
+    many.add_argument('--manifest', type=as_path, metavar='TABLE',
+                      help=f'table to write, ending in {" or ".join(MANIFEST_SUFFIXES)} (default: '
+                      'manifest.ecsv in --outdir)')
 
 
 def _quality(text):
@@ -90,15 +111,74 @@ def _quality(text):
 
 
 def _run(options):
-    """Make one light curve after the other; return the exit status."""
+    """Make the light curves, one after the other or as a batch; return the exit status."""
     require_shape(options)
     outputs = _plan_outputs(options)
     require_prf_path(options)
-    jobs = [(path, path, partial(_make_light_curve, path, output, options))
-            for path, output in zip(options.files, outputs)]
+    if options.workers or options.scheduler or options.resume or options.manifest:
+        make = partial(_run_many, options)
+    else:
+        make = partial(_run_each, options, outputs)
     prf_path = [*options.prf_path, *(conf.prf_path or [])]
     with conf.set_temp('prf_path', prf_path), asking_once():
-        return 1 if run_jobs(options, jobs) else 0
+        return 1 if make() else 0
+
+
+def _run_each(options, outputs):
+    """Make one light curve after the other; return how many were not made."""
+    jobs = [(path, path, partial(_make_light_curve, path, output, options))
+            for path, output in zip(options.files, outputs)]
+    return run_jobs(options, jobs)
+
+
+def _run_many(options):
+    """Make the light curves of a batch; return how many were not made."""
+    for argument, value in (('-o', options.output), ('--plot', options.plot)):
+        if value is not None:
+            refuse(options, f'{argument} is not for a batch: use --outdir, or leave --workers, '
+                   '--scheduler, --resume and --manifest out')
+    try:
+        plan = plan_batch(options.files, options.outdir, n_workers=options.workers or 1,
+                          scheduler=options.scheduler, resume=options.resume,
+                          overwrite=options.overwrite, manifest=options.manifest,
+                          quality=options.quality, options=_fit_options(options))
+    except (ImportError, ValueError) as error:
+        refuse(options, str(error))
+    _require_manifest(options, plan.manifest)
+    names = dict(zip(map(str, plan.paths), options.files))
+    with Report(options, len(names)) as told:
+        run_batch(plan, partial(_tell_row, options, told, names))
+    return told.n_left
+
+
+def _require_manifest(options, manifest):
+    """Exit unless the manifest of a batch can be written."""
+    for path in (manifest, journal_of(manifest)):
+        if path.exists() and not (options.resume or options.overwrite):
+            refuse(options, f'an earlier run left {path}: pass --resume to go on with it, '
+                   '--overwrite to replace it, or another --manifest')
+    # The folder of the light curves may be yet to be created.
+    if options.manifest is not None and manifest.parent != Path(os.path.abspath(options.outdir)):
+        require_folder(options, manifest.parent)
+
+
+def _tell_row(options, told, names, row, is_new):
+    """Print what a row of a batch tells."""
+    path = names[row['path']]
+    if row['warnings']:
+        told.warn(path, row['warnings'])
+    with told.step(failed=row['status'] == 'failed'):
+        if row['status'] == 'failed':
+            tell_error(row['error'], options, path)
+        else:
+            line = _describe(row, output_of(path, options.outdir))
+            print(line if is_new else f'{line} (there already)', flush=True)
+
+
+def _fit_options(options):
+    """Return the options of `extract_light_curve`."""
+    return {'psf': options.psf, 'shape': options.shape, 'background': options.background,
+            'n_threads': options.threads}
 
 
 def require_shape(options):
@@ -123,7 +203,7 @@ def _plan_outputs(options):
     """Return the file to write for each input; exit if that cannot work."""
     if options.output is None:
         require_outdir(options)
-        outputs = [options.outdir / f'{stem_of(path)}-lightcurve.fits' for path in options.files]
+        outputs = [output_of(path, options.outdir) for path in options.files]
     else:
         if len(options.files) > 1:
             refuse(options, f'-o names one light curve, but there are {len(options.files)} '
@@ -137,22 +217,11 @@ def _plan_outputs(options):
                    'files: run them one by one')
         require_suffix(options, '--plot', options.plot, FIGURE_SUFFIXES)
         require_folder(options, options.plot.parent)
-    _require_distinct(options, outputs)
+    try:
+        require_distinct(options.files, outputs)
+    except ValueError as error:
+        refuse(options, str(error))
     return outputs
-
-
-def _require_distinct(options, outputs):
-    """Exit if two files would be written to one, or a file would replace its source."""
-    sources = {}
-    for path, output in zip(options.files, outputs):
-        target = output.resolve()
-        if target in sources:
-            refuse(options, f'{sources[target]} and {path} would both be written to {output}: '
-                   'run them with different --outdir')
-        sources[target] = path
-    for path in options.files:
-        if path.resolve() in sources:
-            refuse(options, f'{path} would be read and written: choose another output')
 
 
 def _make_light_curve(path, output, options):
@@ -160,30 +229,29 @@ def _make_light_curve(path, output, options):
     for target in filter(None, (output, options.plot)):
         require_absent(target, options)
     pixels = read_tpf(path, quality=options.quality)
-    light_curve = extract_light_curve(pixels, options.psf, shape=options.shape,
-                                      background=options.background, n_threads=options.threads)
+    light_curve = extract_light_curve(pixels, **_fit_options(options))
     # Here, so that a run of which all files fail leaves no empty folder.
     output.parent.mkdir(exist_ok=True)
     light_curve.write(output, overwrite=options.overwrite)
     if options.plot is not None:
         from ..plotting import plot_light_curve
         save_figure(plot_light_curve(light_curve).figure, options.plot, options)
-    n_flagged = np.count_nonzero(light_curve['flags'])
-    return (f'{pixels.target}: {len(light_curve)} cadences, {n_flagged} flagged, '
-            f'{_describe_scatter(pixels, light_curve)} -> {output}')
+    return _describe(summarize(pixels, light_curve), output)
 
 
-def _describe_scatter(pixels, light_curve):
-    """Say how the light curve scatters, and how the sum over the pipeline's aperture does."""
-    flux = light_curve['flux'].value
-    if not pixels.pipeline_aperture.any():
-        return f"scatter {ppm(flux[light_curve['flags'] == 0])}"
-    aperture = pixels.aperture_flux()
-    both = np.isfinite(flux) & np.isfinite(aperture) & (light_curve['flags'] == 0)
-    return f'scatter {ppm(flux[both])} (aperture {ppm(aperture[both])})'
+def _describe(row, output):
+    """Say how a light curve scatters, and how the sum over the pipeline's aperture does."""
+    aperture = row['aperture_scatter_ppm']
+    beside = f' (aperture {_in_words(aperture)})' if aperture >= 0 else ''
+    return (f"{row['target']}: {row['n_cadences']} cadences, {row['n_flagged']} flagged, "
+            f"scatter {_in_words(row['scatter_ppm'])}{beside} -> {output}")
 
 
 def ppm(flux):
     """Return the point-to-point scatter in words."""
-    scatter = 1e6 * point_to_point_scatter(flux)
+    return _in_words(1e6 * point_to_point_scatter(flux))
+
+
+def _in_words(scatter):
+    """Return a scatter in ppm in words."""
     return f'{scatter:.0f} ppm' if scatter >= 0 else 'unknown'

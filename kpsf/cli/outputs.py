@@ -1,13 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""What the commands write: names of files, and figures."""
+"""What the commands write: endings of names, and figures."""
 
 from .._files import write_whole
 from .checks import refuse
 
-__all__ = ['FIGURE_SUFFIXES', 'require_suffix', 'save_figure', 'stem_of']
+__all__ = ['FIGURE_SUFFIXES', 'require_suffix', 'save_figure']
 
 FIGURE_SUFFIXES = ('.png', '.pdf', '.svg')
-FITS_SUFFIXES = ('.fits.gz', '.fit.gz', '.fits.fz', '.fits', '.fit')
 
 
 def require_suffix(options, argument, path, suffixes):
@@ -15,14 +14,6 @@ def require_suffix(options, argument, path, suffixes):
     if not path.name.lower().endswith(suffixes):
         refuse(options, f'{argument} must end in one of {", ".join(suffixes)}, but it is '
                f'{path.name!r}: choose one of these')
-
-
-def stem_of(path):
-    """Return the name of a FITS file without its ending."""
-    for suffix in FITS_SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[:-len(suffix)]
-    return path.name
 
 
 def save_figure(figure, path, options):

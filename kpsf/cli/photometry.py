@@ -9,6 +9,7 @@ import astropy.units as u
 import numpy as np
 from astropy.table import QTable
 
+from .._files import stem_of
 from ..photometry import PoissonPSFPhotometry
 from ..photometry.sources import LARGE_GROUP
 from .checks import (
@@ -29,7 +30,7 @@ from .electrons import (
     unit_of,
 )
 from .image import as_extension, as_place, read_image_file
-from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure, stem_of
+from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .psf import OVERSAMPLING_KEYWORDS, as_psf, fwhm_of, make_psf
 from .stars import SEPARATIONS, find_stars, group_stars, read_stars
 from .tables import TABLE_SUFFIXES, versions, write_table

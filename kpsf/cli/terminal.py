@@ -12,7 +12,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from ..prf.download import ArchiveError
 
-__all__ = ['report', 'run_jobs']
+__all__ = ['Report', 'report', 'run_jobs', 'tell_error']
 
 
 def run_jobs(options, jobs):
@@ -34,35 +34,75 @@ def run_jobs(options, jobs):
     int
         How many were not done.
     """
-    n_done = n_failed = 0
     hopeless = set()
-    # A bar of one step would tell nothing.
-    steps = sys.stderr if len(jobs) > 1 else StringIO()
-    with _Bar(len(jobs), steps) as bar:
+    with Report(options, len(jobs)) as told:
         for name, group, job in jobs:
             if group in hopeless:
                 continue
             try:
-                with _warnings_named(name, bar):
+                with _warnings_named(name, told):
                     line = job()
             except Exception as error:
-                n_failed += 1
-                bar.make_room()
-                report(error, options, name)
+                with told.step(failed=True):
+                    report(error, options, name)
                 if isinstance(error, ArchiveError):
                     hopeless.add(group)
                     if error.is_unreachable:
                         break
             else:
-                n_done += 1
-                bar.make_room()
-                print(line, flush=True)
-            bar.update()
-    if n_failed and len(jobs) > 1:
-        n_left = len(jobs) - n_done - n_failed
-        rest = f', {n_left} were not tried' if n_left else ''
-        print(f'{options.prog}: {n_failed} of {len(jobs)} files failed{rest}', file=sys.stderr)
-    return len(jobs) - n_done
+                with told.step():
+                    print(line, flush=True)
+    return told.n_left
+
+
+class Report:
+    """Lines about many jobs beside a progress bar, and at the end how many failed.
+
+    Parameters
+    ----------
+    options : argparse.Namespace
+        Options of the command.
+    n_jobs : int
+        How many jobs there are.
+    """
+
+    def __init__(self, options, n_jobs):
+        self._prog = options.prog
+        self._n_jobs = n_jobs
+        self._n_done = self._n_failed = 0
+        # A bar of one step would tell nothing.
+        self._bar = _Bar(n_jobs, sys.stderr if n_jobs > 1 else StringIO())
+
+    @property
+    def n_left(self):
+        """How many jobs are not done."""
+        return self._n_jobs - self._n_done
+
+    def __enter__(self):
+        self._bar.__enter__()
+        return self
+
+    def __exit__(self, kind, *error):
+        self._bar.__exit__(kind, *error)
+        if kind is None and self._n_failed and self._n_jobs > 1:
+            n_left = self.n_left - self._n_failed
+            rest = f', {n_left} were not tried' if n_left else ''
+            print(f'{self._prog}: {self._n_failed} of {self._n_jobs} files failed{rest}',
+                  file=sys.stderr)
+
+    @contextmanager
+    def step(self, failed=False):
+        """Count a job that is done or has failed; lines about it are printed within."""
+        self._bar.make_room()
+        yield
+        self._n_failed += failed
+        self._n_done += not failed
+        self._bar.update()
+
+    def warn(self, path, message):
+        """Print a warning that names the file."""
+        self._bar.make_room()
+        print(f'kpsf: warning: {_with_name(path, message)}', file=sys.stderr)
 
 
 class _Bar(ProgressBar):
@@ -80,17 +120,15 @@ class _Bar(ProgressBar):
 
 
 @contextmanager
-def _warnings_named(path, bar):
+def _warnings_named(path, told):
     """Turn warnings into lines that name the file."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', AstropyUserWarning)
         try:
             yield
         finally:
-            if caught:
-                bar.make_room()
             for warning in caught:
-                print(f'kpsf: warning: {_with_name(path, warning.message)}', file=sys.stderr)
+                told.warn(path, warning.message)
 
 
 def report(error, options, path=None):
@@ -100,6 +138,11 @@ def report(error, options, path=None):
     text = str(error)
     if not isinstance(error, (OSError, ValueError)) or not text:
         text = f'{type(error).__name__}: {text} (run with --debug to see where)'
+    tell_error(text, options, path)
+
+
+def tell_error(text, options, path=None):
+    """Print an error that names the file."""
     print(f'{getattr(options, "prog", "kpsf")}: error: {_with_name(path, text)}', file=sys.stderr)
 
 
