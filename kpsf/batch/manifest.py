@@ -115,6 +115,11 @@ class Journal:
             self.close()
         self._path.unlink(missing_ok=True)
 
+    def remove_if_empty(self):
+        """Remove the file unless there are rows in it."""
+        if self._path.exists() and not self._path.stat().st_size:
+            self.remove()
+
     def close(self):
         """Close the file."""
         self._file.close()
@@ -126,6 +131,9 @@ def opened_journal(manifest):
     journal = Journal(journal_of(manifest))
     try:
         journal.require_alone()
-        yield journal
+        try:
+            yield journal
+        finally:
+            journal.remove_if_empty()
     finally:
         journal.close()

@@ -91,10 +91,17 @@ def _plain_model(model):
     """
     parameters = {name: [_plain(np.asarray(getattr(model, name).value)),
                          str(getattr(model, name).unit or '')] for name in model.param_names}
-    x_0, y_0 = (float(np.ravel(getattr(model, name).value)[0]) for name in position_names(model))
-    y, x = np.mgrid[-6:7, -6:7] + 0.3
-    values = np.asarray(model.copy()(x + x_0, y + y_0), dtype=float)
-    peak = np.max(np.abs(values))
     return [f'{type(model).__module__}.{type(model).__qualname__}', parameters,
             *(_plain(dict(constraint)) for constraint in (model.fixed, model.bounds, model.tied)),
-            _plain(np.round(values / (peak or 1.0), DIGITS) + 0.0)]
+            _values(model)]
+
+
+def _values(model):
+    """Return the checksum of a model's values around its position; None with units."""
+    if any(getattr(model, name).unit is not None for name in model.param_names):
+        return None
+    x_0, y_0 = (float(np.ravel(getattr(model, name).value)[0]) for name in position_names(model))
+    y, x = np.mgrid[-6:7, -6:7] + 0.3
+    # A copy: some models keep what they compute.
+    values = np.asarray(model.copy()(x + x_0, y + y_0), dtype=float)
+    return _plain_array(np.round(values / (np.max(np.abs(values)) or 1.0), DIGITS) + 0.0)

@@ -24,6 +24,8 @@ class Plan(NamedTuple):
     outputs: list
     outdir: Path
     manifest: Path
+    resume: bool
+    overwrite: bool
     settings: Settings
     n_workers: int
     scheduler: object
@@ -50,9 +52,10 @@ def plan_batch(paths, outdir, *, n_workers, scheduler, resume, overwrite, manife
         require_picklable(options)
     if scheduler is not None:
         require_distributed()
-    settings = Settings(quality, options, digest(quality, options), overwrite, resume,
+    settings = Settings(quality, options, digest(quality, options),
                         None if is_local else {name: getattr(conf, name) for name in conf.keys()})
-    return Plan(paths, outputs, outdir, manifest, settings, n_workers, scheduler)
+    return Plan(paths, outputs, outdir, manifest, resume, overwrite, settings, n_workers,
+                scheduler)
 
 
 def output_of(path, outdir):

@@ -65,7 +65,7 @@ class _Worker:
         # Spawned: forks of a process with threads can hang.
         self._pool = ProcessPoolExecutor(1, mp_context=get_context('spawn'),
                                          initializer=_begin)
-        with _one_thread():
+        with _surroundings():
             self._pid = self._pool.submit(os.getpid)
 
     def submit(self, function, job):
@@ -103,16 +103,21 @@ class _Worker:
 
 
 @contextmanager
-def _one_thread():
-    """Within it, processes that are started get one thread for linear algebra each.
+def _surroundings():
+    """Within it, processes that are started get what they keep from their first moment on.
 
-    The libraries read these variables when NumPy is imported.
+    That is one thread for linear algebra, since the libraries read these
+    variables when NumPy is imported, and no Ctrl-C, which is for their parent.
     """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, '1'))
+    can_block = hasattr(signal, 'pthread_sigmask')
+    blocked = can_block and signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        if can_block:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]
@@ -121,7 +126,8 @@ def _one_thread():
 
 
 def _begin():
-    """Prepare a process: Ctrl-C is for its parent, without which it does not go on."""
+    """Prepare a process, which does not go on without its parent."""
+    # Where it cannot be blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _until_exit.enter_context(asking_once())

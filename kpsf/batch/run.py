@@ -7,6 +7,7 @@ from functools import partial
 
 from .. import __version__
 from .._files import remove_temporaries
+from ..prf.download import asking_once
 from .cluster import run_on_cluster
 from .manifest import journal_of, opened_journal, read_records, write_manifest
 from .options import describe
@@ -21,17 +22,14 @@ def run_batch(plan, tell):
     """Do what is planned; call ``tell(row, is_new)`` for each row as it is there."""
     _require_folders(plan)
     _require_new(plan)
-    with opened_journal(plan.manifest) as journal:
+    with opened_journal(plan.manifest) as journal, asking_once():
         records = _begin(plan, journal)
         rows = {}
         for index, row in _finished(plan, records):
             rows[index] = row
             tell(row, False)
-        jobs = [Job(index, str(path), str(output), str(output) in records)
-                for index, (path, output) in enumerate(zip(plan.paths, plan.outputs))
-                if index not in rows]
         try:
-            with closing(_results(plan, jobs)) as results:
+            with closing(_results(plan, _jobs(plan, rows, records))) as results:
                 for job, row in results:
                     journal.append(row)
                     rows[job.index] = row
@@ -57,7 +55,7 @@ def _require_folders(plan):
 
 def _require_new(plan):
     """Raise if an earlier run left a manifest or journal, and nothing says what to do with it."""
-    if plan.settings.resume or plan.settings.overwrite:
+    if plan.resume or plan.overwrite:
         return
     for path in (plan.manifest, journal_of(plan.manifest)):
         if path.exists():
@@ -68,7 +66,7 @@ def _require_new(plan):
 
 def _begin(plan, journal):
     """Return the rows of earlier runs to go on with, by output, after tidying up."""
-    if plan.settings.resume:
+    if plan.resume:
         records = read_records(plan.manifest)
         remove_temporaries([*plan.outputs, plan.manifest])
         return records
@@ -85,7 +83,15 @@ def _finished(plan, records):
         if (row is not None and row['status'] in FINISHED
                 and row['options'] == plan.settings.digest and _is_unchanged(path, row)
                 and is_output_of(output, row['sha256'], row['options'])):
-            yield index, row
+            yield index, {**row, 'path': str(path)}
+
+
+def _jobs(plan, rows, records):
+    """Return the jobs that are left; those of an earlier run may be done again."""
+    return [Job(index, str(path), str(output), may_adopt=plan.resume or not output.exists(),
+                may_replace=plan.overwrite or str(output) in records)
+            for index, (path, output) in enumerate(zip(plan.paths, plan.outputs))
+            if index not in rows]
 
 
 def _is_unchanged(path, row):

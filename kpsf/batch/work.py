@@ -20,12 +20,17 @@ __all__ = ['Job', 'Settings', 'is_output_of', 'make_row']
 
 
 class Job(NamedTuple):
-    """One file to work on; a recorded output is one of our own, which may be replaced."""
+    """One file to work on, and what may be done with an output that is there.
+
+    It may be adopted if it is what would be made, because an attempt that was
+    killed may have come that far.
+    """
 
     index: int
     path: str
     output: str
-    is_recorded: bool
+    may_adopt: bool
+    may_replace: bool
 
 
 class Settings(NamedTuple):
@@ -34,8 +39,6 @@ class Settings(NamedTuple):
     quality: object
     options: dict
     digest: str
-    overwrite: bool
-    resume: bool
     configuration: dict | None
 
 
@@ -79,22 +82,20 @@ def _configure(configuration):
 
 def _fill(row, job, settings):
     """Make and write a light curve unless it is there, and complete its row."""
-    exists, may_replace = Path(job.output).exists(), settings.overwrite
-    if exists and not (may_replace or settings.resume):
+    exists = Path(job.output).exists()
+    if exists and not (job.may_adopt or job.may_replace):
         raise _existing(job.output)
     pixels = read_tpf(job.path, quality=settings.quality)
     row |= _fingerprint(job.path, pixels.meta['checksum'])
     light_curve = None
-    if exists and settings.resume:
-        # A run that was killed may have written it and come to no row.
+    if exists and job.may_adopt:
         light_curve = _read_own(job.output, row['sha256'], settings.digest)
-        may_replace |= job.is_recorded
-        if light_curve is None and not may_replace:
-            raise _existing(job.output)
     if light_curve is None:
+        if exists and not job.may_replace:
+            raise _existing(job.output)
         light_curve = extract_light_curve(pixels, **settings.options)
         light_curve.meta |= {'options_digest': settings.digest}
-        light_curve.write(job.output, overwrite=may_replace)
+        light_curve.write(job.output, overwrite=job.may_replace)
     row |= summarize(pixels, light_curve)
 
 

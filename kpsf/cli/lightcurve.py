@@ -2,7 +2,6 @@
 """`kpsf lightcurve`: light curves of target pixel files."""
 
 import argparse
-import os
 from functools import partial
 from pathlib import Path
 
@@ -158,8 +157,8 @@ def _require_manifest(options, manifest):
             refuse(options, f'an earlier run left {path}: pass --resume to go on with it, '
                    '--overwrite to replace it, or another --manifest')
     # The folder of the light curves may be yet to be created.
-    if options.manifest is not None and manifest.parent != Path(os.path.abspath(options.outdir)):
-        require_folder(options, manifest.parent)
+    if options.manifest and options.manifest.parent.resolve() != options.outdir.resolve():
+        require_folder(options, options.manifest.parent)
 
 
 def _tell_row(options, told, names, row, is_new):
