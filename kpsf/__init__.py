@@ -18,6 +18,7 @@
 - `KeplerPRF`, `TessPRF`: the instrument's own PRF at a place on the detector, as a model.
 - `TabulatedPRF`: a model from an oversampled image of any PRF; `EllipticalGaussianPRF`, a
   Gaussian integrated over the pixel.
+- `learn_psf`: the PRF itself, learned from the stars of many stamps.
 - `simulate_tpf`: a target pixel file with known truth, to try all of this on;
   `simulate_kepler_prf` and `simulate_tess_prf`: the PRF files that go with it.
 - `conf`: where PRF files are looked for.
@@ -37,6 +38,7 @@ _MODULE_OF = {
     'EllipticalGaussianPSF': 'models',
     'FitFlag': 'flags',
     'KeplerPRF': 'prf',
+    'LearnedPSF': 'learning',
     'LightCurve': 'lightcurve',
     'NoiseModel': 'noise',
     'PoissonLikelihoodFitter': 'fitting',
@@ -60,6 +62,7 @@ _MODULE_OF = {
     'find_stars': 'scenes',
     'fit_stamps': 'stamps',
     'goodness_of_fit': 'statistics',
+    'learn_psf': 'learning',
     'locate_source': 'guidance',
     'normalize_psf': 'guidance',
     'read_tpf': 'tpf',

@@ -42,6 +42,7 @@ LAYERS = [
     'prf',
     'stamps',
     'guidance',
+    'learning',
     'scenes',
     'lightcurve',
     'batch',

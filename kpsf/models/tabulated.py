@@ -204,6 +204,63 @@ class TabulatedPRF(Fittable2DModel):
                         fixed={name: self.fixed[name] for name in names},
                         bounds={name: self.bounds[name] for name in names}, **values)
 
+    @classmethod
+    def read(cls, path, *, extension=None, **kwargs):
+        """Read the image from a FITS file.
+
+        Parameters
+        ----------
+        path : str or path-like
+            A file of `write`, of `~kpsf.learning.LearnedPSF`, or a
+            calibration file of Kepler or TESS.
+        extension : int or str, optional
+            The HDU; by default the first that has an image.
+        **kwargs : dict, optional
+            Passed to `TabulatedPRF`.
+
+        Returns
+        -------
+        TabulatedPRF
+            With spacing and origin from ``CDELTnP`` and ``CRPIXnP``.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged or has no such image.
+        OSError
+            If it cannot be opened.
+        """
+        from .image_files import read_image
+        data, spacing, origin = read_image(path, extension)
+        return cls(data, spacing, **{'origin': origin, **kwargs})
+
+    def write(self, path, *, overwrite=False):
+        """Write the image, with its spacing and origin, as a FITS file.
+
+        The parameters are not written.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File to write.
+        overwrite : bool, optional
+            Whether to replace an existing file.
+
+        Returns
+        -------
+        pathlib.Path
+            The file.
+
+        Raises
+        ------
+        FileExistsError
+            If the file exists and ``overwrite`` is False.
+        OSError
+            If the file cannot be written.
+        """
+        from .image_files import write_image
+        return write_image(path, self.data, self.spacing, self.origin, overwrite=overwrite)
+
     def __repr__(self):
         return self._format_repr(kwargs=self._options())
 

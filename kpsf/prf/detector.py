@@ -11,7 +11,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .calibration import PRFCalibration, detector_name
 from .channels import first_sector_of
 
-__all__ = ['find_place', 'require_calibration', 'require_mission', 'require_on_detector',
+__all__ = ['detector_of', 'find_place', 'require_calibration', 'require_mission', 'require_on_detector',
            'require_same_detector', 'warn_if_far']
 
 MISSIONS_OF = {'Kepler': ('Kepler', 'K2'), 'TESS': ('TESS',)}
@@ -42,7 +42,7 @@ def require_same_detector(prf, tpf):
     if prf.is_forced:
         return
     require_mission(prf.calibration.mission, tpf)
-    pixels = _detector_of(tpf)
+    pixels = detector_of(tpf)
     known = prf.detector
     if any(None not in (known[name], value) and known[name] != value
            for name, value in pixels.items()):
@@ -53,8 +53,8 @@ def require_same_detector(prf, tpf):
         raise ValueError(msg)
 
 
-def _detector_of(tpf):
-    """Return what pixels tell about their detector, as a calibration does."""
+def detector_of(tpf):
+    """Return what pixels tell about their detector, as a calibration does: a dict."""
     if tpf.mission != 'TESS':
         return {name: tpf.meta.get(name) for name in ('channel', 'module', 'output')}
     sector = tpf.meta.get('sector')

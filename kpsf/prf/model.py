@@ -92,6 +92,26 @@ class DetectorPRF(TabulatedPRF):
                         f'{type(psf).__name__}: use TabulatedPRF.from_image_psf.')
 
     @classmethod
+    def read(cls, path, **kwargs):
+        """Not possible: a place on the detector is needed.
+
+        Parameters
+        ----------
+        path : str or path-like
+            File.
+        **kwargs : dict, optional
+            Options of `TabulatedPRF`.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(f'{cls.__name__} needs a place on the detector, but {path} alone was '
+                        f'passed: use {cls.__name__}.from_file, or TabulatedPRF.read for the '
+                        'image alone.')
+
+    @classmethod
     def from_tpf(cls, tpf, path=None, *, force=False, **kwargs):
         """Make the model for the target of a target pixel file.
 

@@ -14,12 +14,10 @@ from ..models import EllipticalGaussianPRF, position_names, total_flux_name
 from ..prf.calibration import DATE_FROM_SECTOR_1, DATE_FROM_SECTOR_4, VERSION_FROM_SECTOR_4
 from ..prf.channels import FIRST_SECTORS, channel_to_module_output
 from ..prf.files import tess_prf_files
+from ..prf.writing import KEPLER_CENTRE, KEPLER_CORNERS
 
 __all__ = ['simulate_kepler_prf', 'simulate_tess_prf']
 
-# Lower left, upper left, upper right, lower right, as the extensions of the archive's files.
-KEPLER_CORNERS = [(12.0, 20.0), (12.0, 1043.0), (1111.0, 1043.0), (1111.0, 20.0)]
-KEPLER_CENTRE = (561.5, 531.5)
 KEPLER_CENTRE_AS_PUBLISHED = (549.5, 511.5)
 TESS_CENTRE = (1068.5, 1024.5)
 TESS_SAMPLES, TESS_PIXELS = 9, 13
