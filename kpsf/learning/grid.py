@@ -80,7 +80,8 @@ class PRFGrid:
         parts = [sparse.kron(one, bend), sparse.kron(bend, one),
                  np.sqrt(2.0) * sparse.kron(slope, slope)]
         bends = sum(part.T @ part for part in parts)
-        return (self.steps**2 * bends + sparse.eye_array(n * n) / (REACH**4 * self.steps**2)).tocsc()
+        values = sparse.eye_array(n * n) / (REACH**4 * self.steps**2)
+        return (self.steps**2 * bends + values).tocsc()
 
     def _constraints(self):
         """Return what corrections must not be, (n n, 2 + steps^2): a shift, or flux at a phase."""

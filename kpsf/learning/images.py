@@ -12,6 +12,8 @@ __all__ = ['Stamp', 'mean_images']
 
 # Size in pixels of the cells in which places count as the same, and how many cells a stamp has.
 CELL, MAX_CELLS = 0.05, 48
+# Relative error of the backgrounds in files.
+BACKGROUND_ERROR = 0.1
 # A motion that is measured to less than this says nothing that a mean image would notice.
 LEAST_PRECISION = 0.03
 # From this rate in e-/s on a pixel is saturated: the wells of Kepler hold about 1e6 electrons in
@@ -45,6 +47,8 @@ class Stamp:
         Column and row of the first pixel.
     collected : ndarray, shape (n_collected, 2)
         Column and row of all pixels that have values, saturated ones too.
+    has_background : bool
+        Whether the known background is one: what is fitted besides is a correction then.
     """
 
     values: np.ndarray
@@ -59,6 +63,7 @@ class Stamp:
     name: str
     corner: tuple
     collected: np.ndarray
+    has_background: bool
 
     @property
     def n_images(self):
@@ -72,6 +77,17 @@ class Stamp:
     def distance(self, column, row):
         """Return how far a place is from the nearest pixel of the stamp, in pixels."""
         return float(np.hypot(self.x - column, self.y - row).min())
+
+    def level_precision(self, image):
+        """Return how well it is known that there is no background but the known one.
+
+        Without that, a background and the wings of a star are hard to tell apart.
+        """
+        seen = self.n_cadences[image] > 0
+        if not self.has_background or not seen.any():
+            return 0.0
+        known = np.median(self.known[image, seen])
+        return 1.0 / (BACKGROUND_ERROR * known)**2 if known > 0 else 0.0
 
     def variance(self, floor):
         """Return the variances (n_images, n_pixels), infinite where a pixel has no value.
@@ -120,7 +136,7 @@ def mean_images(tpf, name, saturation=None):
     return Stamp(members @ values / divisor, members @ known / divisor, number,
                  column + float(tpf.column), row + float(tpf.row), moved, tpf.read_variance,
                  tpf.noise.effective_exposure, (time.min(), time.max()), name,
-                 (tpf.column, tpf.row), collected.astype(float))
+                 (tpf.column, tpf.row), collected.astype(float), tpf.has_background)
 
 
 def _bled(rate, limit):

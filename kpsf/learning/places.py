@@ -88,8 +88,9 @@ def _in_stamp(k, stamps, places, homes):
     for i, place in enumerate(expected):
         near = np.hypot(*(expected[:i] - place).T) < SAME
         if near.any():
-            msg = (f'Stars must be at different places, but stars {seen[int(np.argmax(near))]} and '
-                   f'{seen[i]} are both at column {place[0]:.2f}, row {place[1]:.2f} of '
+            first = seen[int(np.argmax(near))]
+            msg = (f'Stars must be at different places, but stars {first} and {seen[i]} are both '
+                   f'at column {place[0]:.2f}, row {place[1]:.2f} of '
                    f'{stamp.name}: pass each file and each star once.')
             raise ValueError(msg)
     is_fitted = np.array([stamp.has(*place) for place in expected], dtype=bool)

@@ -9,7 +9,7 @@ from scipy import linalg, sparse
 from .grid import factorize, log_determinant
 from .stars import (
     columns_of,
-    position_prior,
+    prior_of,
     residual_of,
     robust_loss,
     robust_weights,
@@ -72,7 +72,8 @@ class Equations:
         self.nuisance = sparse.block_diag(
             [columns_of(parts, stars[k].is_fitted)
              for (k, _), parts in zip(self.images, self.light)]).tocsc()
-        pulls, precision = zip(*(position_prior(stamps[k], stars[k], image) for k, image in self.images))
+        pulls, precision = zip(*(prior_of(stamps[k], stars[k], image)
+                                 for k, image in self.images))
         self.pulls, self.precision = np.concatenate(pulls), np.concatenate(precision)
         self.constraints = grid.constraints
 

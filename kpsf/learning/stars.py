@@ -12,7 +12,7 @@ POSITION_SIGMA = 0.3
 REACH = 1.0
 LARGEST_STEP, MAX_STEPS = 0.3, 40
 LARGEST_DAMPING, SMALL_GAIN = 1e8, 1e-9
-# Residuals beyond this many standard deviations count as if they were linear: other stars, defects.
+# Residuals beyond this many standard deviations, other stars and defects, count linearly.
 N_SIGMA = 3.0
 
 
@@ -80,13 +80,14 @@ def columns_of(parts, is_fitted):
     return np.vstack([free, np.ones(parts.shape[-1])]).T
 
 
-def position_prior(stamp, stars, image):
-    """Return pulls and precisions of the parameters, those of places alone being > 0."""
+def prior_of(stamp, stars, image):
+    """Return pulls and precisions of the parameters; fluxes are free."""
     n_fitted = np.count_nonzero(stars.is_fitted)
     precision = np.tile([0.0, POSITION_SIGMA**-2, POSITION_SIGMA**-2], n_fitted)
     offsets = (stars.expected + stamp.motion[image] - stars.places[image])[stars.is_fitted]
     pulls = np.column_stack([np.zeros(n_fitted), offsets]).ravel()
-    return np.append(pulls, 0.0), np.append(precision, 0.0)
+    return (np.append(pulls, -stars.levels[image]),
+            np.append(precision, stamp.level_precision(image)))
 
 
 def fit_stars(table, stamp, stars, floor):
@@ -122,7 +123,7 @@ def _values(stars, image):
 
 def _loss(stamp, stars, image, parts, variance):
     """Return what is minimised."""
-    pulls, precision = position_prior(stamp, stars, image)
+    pulls, precision = prior_of(stamp, stars, image)
     return (robust_loss(residual_of(stamp, stars, image, parts), variance)
             + float(precision @ pulls**2))
 
@@ -132,7 +133,7 @@ def _step(stamp, stars, image, parts, variance, damping):
     residual = residual_of(stamp, stars, image, parts)
     weights = robust_weights(residual, variance)
     columns = columns_of(parts, stars.is_fitted)
-    pulls, precision = position_prior(stamp, stars, image)
+    pulls, precision = prior_of(stamp, stars, image)
     hessian = columns.T * weights @ columns + np.diag(precision)
     gradient = columns.T @ (weights * residual) + precision * pulls
     # Scaled: fluxes and places differ by many orders of magnitude.

@@ -11,8 +11,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .calibration import PRFCalibration, detector_name
 from .channels import first_sector_of
 
-__all__ = ['detector_of', 'find_place', 'require_calibration', 'require_mission', 'require_on_detector',
-           'require_same_detector', 'warn_if_far']
+__all__ = ['detector_of', 'find_place', 'require_calibration', 'require_mission',
+           'require_on_detector', 'require_same_detector', 'warn_if_far']
 
 MISSIONS_OF = {'Kepler': ('Kepler', 'K2'), 'TESS': ('TESS',)}
 # First and last column, first and last row that are read out.
