@@ -87,17 +87,17 @@ def learned(stamps):
     return learn_psf(stamps, oversampling=3)
 
 
-def test_ten_stars_tell_the_prf_to_two_percent_from_a_gaussian(learned):
+def test_ten_stars_tell_the_prf_to_one_percent_from_a_gaussian(learned):
     assert learned.converged
     assert error_of(learned.start) > 0.1
-    assert error_of(learned.model) < 0.02
+    assert error_of(learned.model) < 0.01
     assert learned.start_residual > 0.1
-    assert learned.residual < 0.01
+    assert learned.residual < 0.005
 
 
 def test_the_fluxes_are_the_true_ones(learned, stamps):
     true = [10**value for value in truth_of_fluxes(len(stamps))]
-    assert learned.table['flux'] == pytest.approx(true, rel=0.01)
+    assert learned.table['flux'] == pytest.approx(true, rel=0.003)
 
 
 def truth_of_fluxes(n_stamps):
@@ -174,7 +174,7 @@ def test_what_the_pixels_do_not_tell_is_as_in_the_start(stamps):
 
 def test_the_evidence_chooses_the_oversampling(stamps, learned):
     chosen = learn_psf(stamps[:5])
-    tried = {steps: learn_psf(stamps[:5], oversampling=steps) for steps in (2, 3, 4)}
+    tried = {steps: learn_psf(stamps[:5], oversampling=steps) for steps in (2, 3)}
     best = max(tried, key=lambda steps: tried[steps].evidence)
     assert chosen.oversampling == best
     assert chosen.evidence == tried[best].evidence
@@ -226,7 +226,7 @@ def test_a_light_curve_takes_it(learned, stamps):
     true = 10**truth_of_fluxes(len(stamps))[0]
     error = [abs(np.median(curve['flux'].value) / true - 1)
              for curve in (with_start, with_model)]
-    assert error[1] < 0.01 < error[0]
+    assert error[1] < 0.003 < 0.03 < error[0]
 
 
 def test_kepler_reads_what_was_saved(learned, stamps, tmp_path):

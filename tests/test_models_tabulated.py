@@ -6,6 +6,7 @@ import pickle
 import astropy.units as u
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.modeling.fitting import TRFLSQFitter
 from astropy.table import QTable
 from astropy.units import UnitsError
@@ -13,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from photutils.psf import CircularGaussianPRF, ImagePSF, PSFPhotometry
 from scipy.special import ndtr
 
-from kpsf import PoissonLikelihoodFitter, TabulatedPRF
+from kpsf import KeplerPRF, PoissonLikelihoodFitter, TabulatedPRF, TessPRF
 from kpsf._kernels.spline import phase_sums
 
 # weight, centre and width of two Gaussians: a core and a lopsided wing.
@@ -370,3 +371,36 @@ def test_str_tells_what_it_is_made_of(prf):
     assert 'Image: 130 x 130 samples' in str(prf)
     assert 'normalize: phase' in str(prf)
     assert repr(prf).startswith('<TabulatedPRF(flux=1000.')
+
+
+def test_a_file_keeps_image_spacing_and_origin(tmp_path):
+    data, origin = image(steps=(4, 6), origin=(24.0, 41.5))
+    prf = TabulatedPRF(data, (1 / 4, 1 / 6), origin=origin)
+    path = prf.write(tmp_path / 'prf.fits')
+    again = TabulatedPRF.read(path, flux=7.0, x_0=2.0)
+    assert_allclose(again.data, prf.data, rtol=1e-12)
+    assert (again.spacing, again.origin) == (prf.spacing, prf.origin)
+    assert (again.flux.value, again.x_0.value) == (7.0, 2.0)
+    with pytest.raises(FileExistsError, match='overwrite=True'):
+        prf.write(path)
+    assert prf.write(path, overwrite=True) == path
+
+
+def test_a_file_without_such_an_image_says_what_is_missing(tmp_path):
+    path = tmp_path / 'other.fits'
+    fits.PrimaryHDU(np.ones((9, 9))).writeto(path)
+    with pytest.raises(ValueError, match='lacks CRPIX1P, CRPIX2P, CDELT1P, CDELT2P'):
+        TabulatedPRF.read(path)
+    with pytest.raises(ValueError, match="no image with two axes in extension 'PRF'"):
+        TabulatedPRF.read(path, extension='PRF')
+    fits.PrimaryHDU(np.ones(9)).writeto(path, overwrite=True)
+    with pytest.raises(ValueError, match='no image with two axes'):
+        TabulatedPRF.read(path)
+    with pytest.raises(FileNotFoundError, match='there is no file'):
+        TabulatedPRF.read(tmp_path / 'none.fits')
+
+
+@pytest.mark.parametrize('model', [KeplerPRF, TessPRF])
+def test_an_instrument_needs_a_place_to_be_read(model, tmp_path):
+    with pytest.raises(TypeError, match=f'use {model.__name__}.from_file'):
+        model.read(tmp_path / 'prf.fits')

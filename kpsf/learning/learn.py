@@ -27,8 +27,8 @@ from .start import gaussian_start, sample_start
 
 __all__ = ['learn_psf']
 
-# Among these the evidence chooses.
-OVERSAMPLINGS = (2, 3, 4)
+# Among these the evidence chooses; finer ones were not nearer to the truth.
+OVERSAMPLINGS = (2, 3)
 # Pixels along a side of the image.
 LEAST_PIXELS, MOST_PIXELS = 9, 15
 # Places in a pixel that are different, and how many of them it takes.
@@ -59,7 +59,8 @@ def learn_psf(tpfs, stars=None, *, oversampling=None, n_pixels=None, start=None,
         the detector. They are starting values. Default: the target of each
         file, where its header expects it.
     oversampling : int, optional
-        Samples per pixel. By default 2, 3 or 4, by the evidence.
+        Samples per pixel. By default 2 or 3, by the evidence: few stars do not
+        tell more, and the spline between the samples is smooth.
     n_pixels : int, optional
         Pixels along a side of the image. By default what the stamps reach,
         9 to 15.
@@ -116,7 +117,10 @@ def learn_psf(tpfs, stars=None, *, oversampling=None, n_pixels=None, start=None,
     evidence. Positions are relative to the start: corrections do not shift
     it. The pixels of every sub-pixel phase sum to 1.
 
-    Neighbours that are not in ``stars`` end up in the wings of the PRF.
+    Neighbours that are not in ``stars`` end up in the wings of the PRF. What
+    the wings and the background have in common is held to 10 % of the
+    background of the file, if it has one; beyond the stamps, the wings are
+    those of the start, and a Gaussian has none.
 
     Examples
     --------

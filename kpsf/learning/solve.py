@@ -94,36 +94,50 @@ class Equations:
         """Return the unknowns and the logarithm of the evidence for the tuning."""
         residual, variance = self.weigh(tuning.floor)
         weights = robust_weights(residual, variance)
-        log_variance = float(np.log(variance[weights > 0]).sum())
+        # As if all unknowns were zero, those of the stars what they are.
         target = residual + self.rows @ self.u
         weighted = self.rows.multiply(weights[:, np.newaxis]).tocsr()
-        hessian = (self.rows.T @ weighted + tuning.smoothness * self.grid.penalty).tocsc()
-        factor = factorize(hessian)
-        # The stars' own parameters, scaled, and the constraints are eliminated.
+        factor = factorize(self.rows.T @ weighted + tuning.smoothness * self.grid.penalty)
+        u, changes, log_det = self._eliminate(factor, weighted, weights, target)
+
+        left = target - self.rows @ u - self.nuisance @ changes
+        energy = (robust_loss(left, variance)
+                  + tuning.smoothness * (u @ (self.grid.penalty @ u))
+                  + self.precision @ (self.pulls - changes)**2)
+        log_variance = np.log(variance[np.isfinite(variance)]).sum()
+        n_free = u.size - self.constraints.shape[1]
+        log_prior = n_free * np.log(tuning.smoothness) + self.grid.log_determinant
+        return u, float(-0.5 * (energy + log_variance + log_det - log_prior))
+
+    def _eliminate(self, factor, weighted, weights, target):
+        """Solve for the image, the changes of the stars and the multipliers of the constraints.
+
+        The Hessian of the image is sparse and decomposed in ``factor``; the others are a few
+        dense columns, of which the Schur complement is solved.
+
+        Returns
+        -------
+        u, changes : ndarray
+            Unknowns of the image, and changes of fluxes, places and backgrounds.
+        log_det : float
+            Logarithm of the determinant of all.
+        """
         inner = self.nuisance.multiply(weights[:, np.newaxis]).tocsc()
         own = (self.nuisance.T @ inner).toarray() + np.diag(self.precision)
+        # Scaled: fluxes and places differ by many orders of magnitude.
         scale = 1.0 / np.sqrt(np.maximum(np.diag(own), np.finfo(float).tiny))
         mixed = (weighted.T @ self.nuisance).toarray() * scale
-        gradient = np.column_stack([weighted.T @ target, mixed, self.constraints])
-        solved = factor.solve(np.ascontiguousarray(gradient))
-        q = len(scale)
-        first, of_stars, of_constraints = solved[:, 0], solved[:, 1:1 + q], solved[:, 1 + q:]
-        schur = own * np.outer(scale, scale) - mixed.T @ of_stars
-        cross = self.constraints.T @ of_stars
-        bordered = np.block([[schur, -cross.T],
-                             [-cross, -self.constraints.T @ of_constraints]])
-        star_gradient = scale * (inner.T @ target + self.precision * self.pulls)
-        right = np.concatenate([star_gradient - mixed.T @ first, -self.constraints.T @ first])
-        eta = linalg.lstsq(bordered, right)[0]
-        u = first - of_stars @ eta[:q] - of_constraints @ eta[q:]
-        left = target - self.rows @ u - self.nuisance @ (scale * eta[:q])
-        energy = (robust_loss(left, variance) + tuning.smoothness * (u @ (self.grid.penalty @ u))
-                  + self.precision @ (self.pulls - scale * eta[:q])**2)
-        log_det = log_determinant(factor) + np.linalg.slogdet(bordered)[1]
-        evidence = -0.5 * (energy + log_variance + log_det
-                           - (u.size - self.constraints.shape[1]) * np.log(tuning.smoothness)
-                           - self.grid.log_determinant - 2.0 * np.log(scale).sum())
-        return u, float(evidence)
+        border = np.column_stack([mixed, self.constraints])
+        solved = factor.solve(np.column_stack([weighted.T @ target, border]))
+        first, rest, q = solved[:, 0], solved[:, 1:], len(scale)
+        schur = -border.T @ rest
+        schur[:q, :q] += own * np.outer(scale, scale)
+        right = -border.T @ first
+        right[:q] += scale * (inner.T @ target + self.precision * self.pulls)
+        solution = linalg.lstsq(schur, right)[0]
+        log_det = (log_determinant(factor) + np.linalg.slogdet(schur)[1]
+                   - 2.0 * np.log(scale).sum())
+        return first - rest @ solution, scale * solution[:q], log_det
 
 
 def solve_image(equations, tuning, n_moves):
