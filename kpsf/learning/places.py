@@ -71,9 +71,10 @@ def _listed(stars, stamps):
 def _require_inside(number, place, stamps):
     """Raise unless a star is in one of some stamps."""
     if not any(stamp.has(*place) for stamp in stamps):
-        where = stamps[0].name if len(stamps) == 1 else f'any of the {len(stamps)} stamps'
+        where = (f'not in one of {stamps[0].name}' if len(stamps) == 1
+                 else f'in none of the {len(stamps)} stamps')
         msg = (f'Each star must be in a pixel of its stamp, but star {number} at column '
-               f'{place[0]:.2f}, row {place[1]:.2f} is in none of {where}: leave it out, or '
+               f'{place[0]:.2f}, row {place[1]:.2f} is {where}: leave it out, or '
                'correct its place (counted from 0 for x and y).')
         raise ValueError(msg)
 
