@@ -275,7 +275,7 @@ def test_a_list_of_paths_is_named_by_the_files(tmp_path):
 
 
 @pytest.mark.parametrize(('stars', 'message'), [
-    ({'x': [4.0], 'y': [30.0], 'tpf': [0]}, 'star 0 at column 404.00, row 530.00 is not in one of KIC'),
+    ({'x': [4.0], 'y': [30.0], 'tpf': [0]}, 'column 404.00, row 530.00 is not in one of KIC'),
     ({'column': [4.0], 'row': [30.0]}, 'is in none of the 10 stamps'),
     ({'x': [4.0], 'y': [4.0]}, 'need a column tpf'),
     ({'x': [4.0], 'y': [4.0], 'tpf': [10]}, '0 to 9, but they are 10 to 10'),
