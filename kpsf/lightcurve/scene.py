@@ -12,10 +12,10 @@ from .._kernels.poisson import deviance
 from .._validation import require_choice
 from ..flags import FitFlag
 from ..scenes import Scene
-from ..scenes.fit import fit_scene
+from ..scenes.fit import fit_moving_stars, fit_scene
 from ..scenes.noise import excess_noise, scatter
 from ..scenes.pixels import as_target_pixels, gather_pixels
-from ..scenes.prepare import fit_mean_image, stars_of
+from ..scenes.prepare import stars_of
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
@@ -68,7 +68,7 @@ def extract_scene(tpfs, scene, covariance):
     pixels = gather_pixels(tpfs)
     background = _background_of(scene, pixels)
     names, x, y, flux, n_free = stars_of(scene, tpfs)
-    reference = fit_mean_image(pixels, scene, x, y, flux, background)
+    reference = fit_moving_stars(pixels, scene, x, y, flux, n_free, background)
     fit = fit_scene(pixels, reference, n_free, background, scene)
     matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
     curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance)

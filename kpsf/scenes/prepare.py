@@ -90,7 +90,7 @@ def _require_near(tpfs, names, x, y):
                              'away: leave it out, or correct its position.')
 
 
-def fit_mean_image(pixels, scene, x, y, flux, background):
+def fit_mean_image(pixels, scene, x, y, flux, background, smear=0.0):
     """Return the `Reference` of a scene.
 
     Parameters
@@ -100,9 +100,11 @@ def fit_mean_image(pixels, scene, x, y, flux, background):
     x, y, flux : ndarray, shape (k,)
     background : str
         'known', 'fit' or 'plane'.
+    smear : ndarray, shape (p,), optional
+        What the motion of the stars does to the mean image.
     """
     star, free_shape = _psf_of(scene, pixels.first)
-    image = pixels.mean(pixels.net)
+    image = pixels.mean(pixels.net) - smear
     count = np.maximum(pixels.used.sum(axis=0), 1)
     variance = pixels.variance_of(pixels.mean(pixels.rate)) / count
     start = Reference(star, x, y, flux, np.zeros((len(x), image.size)), np.zeros(image.size))
