@@ -3,7 +3,7 @@
 
 Two simulated stars share the PRF of TESS or Kepler, the fainter is eclipsed. What the scene is
 told is wrong as in life: places by up to 0.1 pixel, fluxes by a factor of two or unknown,
-POS_CORR by 0.01 pixel, slowly, and some noise. The depth is measured as anybody would, by the
+POS_CORR by 0.002 pixels, slowly, and some noise. The depth is measured as anybody would, by the
 mean fluxes in and out of eclipse; the leak is the difference that the eclipse, added to one and
 the same pixels, makes to the brighter star.
 """
@@ -44,7 +44,7 @@ SETTINGS = {
     'TESS': {'totals': (1.5e4, 1.5e3), 'cadences': 300, 'eclipse': slice(150, 240),
              'header': {'CAMERA': 4, 'CCD': 1, 'SECTOR': 1}}}
 # Errors of a catalogue and of POS_CORR, the latter slow and from one cadence to the next; pixels.
-PLACE_ERROR, SLOW_ERROR, FAST_ERROR = 0.1, 0.01, 0.002
+PLACE_ERROR, SLOW_ERROR, FAST_ERROR = 0.1, 0.002, 0.001
 DRIFTS = (0.05, 0.1)
 # Required: largest pull of a depth, its probability by chance, largest leak and from where on.
 LARGEST_PULL, BY_CHANCE, LARGEST_LEAK, RESOLVED = 3.0, 0.0027, 0.01, 1.2
@@ -166,7 +166,7 @@ def try_out(job):
     outside[eclipse] = False
     level, inside = flux[1, outside].mean(), flux[1, eclipse].mean()
     found, found_err = 1.0 - inside / level, np.hypot(
-        np.sqrt((error[1, eclipse]**2).sum()) / np.ones(len(flux[1, eclipse])).sum(),
+        np.sqrt((error[1, eclipse]**2).sum()) / (~outside).sum(),
         inside / level * np.sqrt((error[1, outside]**2).sum()) / outside.sum()) / level
     change = (flux[0] - flat.flux.value[:, 0])[eclipse].mean() - (
         flux[0] - flat.flux.value[:, 0])[outside].mean()

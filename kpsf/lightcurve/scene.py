@@ -12,10 +12,11 @@ from .._kernels.poisson import deviance
 from .._validation import require_choice
 from ..flags import FitFlag
 from ..scenes import Scene
-from ..scenes.fit import fit_moving_stars, fit_scene
+from ..scenes.fit import fit_scene
 from ..scenes.noise import excess_noise, scatter
 from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import stars_of
+from ..scenes.smear import fit_moving_stars
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of

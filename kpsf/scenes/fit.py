@@ -9,16 +9,13 @@ from .._kernels.linear import fit_amplitudes, sandwich
 from .images import moving_images
 from .motion import find_breaks, smooth
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, displacement_fields, fit_mean_image
+from .prepare import background_images, displacement_fields
 from .templates import EmpiricalImages, GivenImages
 
-__all__ = ['SceneFit', 'fit_moving_stars', 'fit_scene']
+__all__ = ['SceneFit', 'find_motion', 'fit_scene']
 
 # Rounds in which shifts are measured, and the largest step in pixels at which that ends.
 _MAX_ROUNDS, _STILL = 6, 2e-3
-# Rounds in which the mean image is freed from the motion, as long as that changes its chi squared
-# by this; the first leaves 2 % of the error.
-_SMEAR_ROUNDS, _UNSEEN = 2, 0.1
 _THRUSTER = 1 << 20
 
 
@@ -66,43 +63,6 @@ class SceneFit:
     alone_err: np.ndarray
 
 
-def fit_moving_stars(pixels, scene, x, y, flux, n_free, background):
-    """Fit the mean image of stars that move, see `fit_mean_image`.
-
-    In the mean image a star that moves is wider than its PSF. A fit that
-    does not know takes that for light of a fainter star next to it, moves
-    the two against each other, and gives one a part of the other's light.
-
-    Parameters
-    ----------
-    pixels : ScenePixels
-    scene : Scene
-    x, y, flux : ndarray, shape (k,)
-        Places and fluxes to start from; NaN fluxes are not known.
-    n_free : int
-        How many of the stars have light curves; the first.
-    background : str
-        'known', 'fit' or 'plane'.
-
-    Returns
-    -------
-    Reference
-    """
-    reference = fit_mean_image(pixels, scene, x, y, flux, background)
-    if scene.motion == 'none':
-        return reference
-    variance = (pixels.variance_of(pixels.mean(pixels.rate))
-                / np.maximum(pixels.used.sum(axis=0), 1))
-    known = np.zeros_like(variance)
-    for _ in range(_SMEAR_ROUNDS):
-        smear = _smear(pixels, reference, n_free, background, scene)
-        if ((smear - known)**2 / variance).sum() < _UNSEEN:
-            break
-        reference = fit_mean_image(pixels, scene, x, y, flux, background, smear)
-        known = smear
-    return reference
-
-
 def fit_scene(pixels, reference, n_free, background, scene):
     """Fit the fluxes of a scene in every cadence.
 
@@ -122,7 +82,7 @@ def fit_scene(pixels, reference, n_free, background, scene):
     SceneFit
     """
     backgrounds = background_images(pixels, background)
-    shift, shift_err, breaks = _find_motion(pixels, reference, n_free, backgrounds, scene)
+    shift, shift_err, breaks = find_motion(pixels, reference, n_free, backgrounds, scene)
     if scene.is_empirical:
         learn = EmpiricalImages(pixels, reference, n_free, backgrounds, shift, scene.fields,
                                 breaks, scene.n_modes)
@@ -136,19 +96,6 @@ def fit_scene(pixels, reference, n_free, background, scene):
         fits = _fit(pixels, design, known, used)
     return _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgrounds,
                          (shift[:, :2], shift_err[:, :2]), learn.changes)
-
-
-def _smear(pixels, reference, n_free, background, scene):
-    """Return what the motion does to the mean image, (p,) in e-/s, beside stars at rest."""
-    backgrounds = background_images(pixels, background)
-    shift, _, _ = _find_motion(pixels, reference, n_free, backgrounds, scene)
-    design, known = GivenImages(pixels, reference, n_free, backgrounds, shift,
-                                scene.fields).images(pixels.used)
-    fits = _fit(pixels, design, known, pixels.used)
-    at_rest = np.concatenate([reference.images[:n_free], backgrounds])
-    still = (np.nan_to_num(fits.amplitudes) @ at_rest
-             + reference.flux[n_free:] @ reference.images[n_free:])
-    return pixels.mean(fits.mean - pixels.background - still)
 
 
 def _fit(pixels, design, known, used):
@@ -170,7 +117,7 @@ def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
     return fits, used, cosmic
 
 
-def _find_motion(pixels, reference, n_free, backgrounds, scene):
+def find_motion(pixels, reference, n_free, backgrounds, scene):
     """Return smooth shifts (n, f), their errors before smoothing, and where they begin anew."""
     n = pixels.n_cadences
     told = np.zeros((n, 2))
