@@ -11,7 +11,8 @@ from .templates import GivenImages
 __all__ = ['fit_moving_stars']
 
 # Rounds in which the mean image is freed from the motion, as long as that changes its chi squared
-# by this; the first leaves a few per cent of the error. A model with larger residuals has other troubles.
+# by this; the first leaves a few per cent of the error. A model with larger residuals than the
+# last has other troubles.
 _SMEAR_ROUNDS, _UNSEEN, _USEFUL_SHARE = 2, 0.1, 0.2
 
 
