@@ -16,6 +16,7 @@ from ..scenes.fit import fit_scene
 from ..scenes.noise import excess_noise, scatter
 from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import fit_mean_image, stars_of
+from ..scenes.roll import remove_roll
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
@@ -47,7 +48,7 @@ def scene_of(psf, scene, shape, background, position):
             given |= {'psf': (psf, 'gaussian')}
     for name, (value, default) in given.items():
         if not (isinstance(value, str | None) and value == default):
-            raise ValueError(f'{name} must be left out with a scene or psf=\'empirical\', which '
+            raise ValueError(f"{name} must be left out with a scene or psf='empirical', which "
                              f'have their own, but it is {value!r}: see the options of Scene.')
     if scene is None:
         return Scene(background=background)
@@ -93,7 +94,9 @@ def _background_of(scene, pixels):
 def _light_curve(pixels, fit, variance, j, names, scene, background, covariance):
     """Return the `LightCurve` of one star."""
     tpf, rows = pixels.first, pixels.rows[0]
-    flux = fit.flux[:, j]
+    flux, order = fit.flux[:, j], 0
+    if scene.roll or (scene.roll is None and tpf.mission == 'K2'):
+        flux, order = remove_roll(flux, fit.shift, tpf.time[rows].jd)
     photon_err = np.sqrt(variance)
     excess = excess_noise(flux, photon_err)
     flux_err = np.sqrt(variance + (excess * flux)**2)
@@ -117,7 +120,8 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance)
             'psf': _psf_label(scene), 'shape': 'learned' if scene.is_empirical else 'shared',
             'background': background, 'position': 'smoothed',
             'motion': scene.motion or ('both' if tpf.has_pos_corr else 'data'),
-            'n_modes': len(fit.changes), 'cosmic_rays': int(fit.cosmic.sum()),
+            'n_modes': len(fit.changes), 'roll_order': order,
+            'cosmic_rays': int(fit.cosmic.sum()),
             'noise_excess': float(f'{excess:.6g}'), 'covariance': covariance,
             'error_over_scatter': _ratio(flux, flux_err), 'kpsf_version': __version__}
     return LightCurve(columns, time=tpf.time[rows], meta=meta)

@@ -14,7 +14,8 @@ from .motion import smooth
 
 __all__ = ['MAX_MODES', 'learn_changes']
 
-MAX_MODES = 6
+# More modes than these, or than one in six pixels, are not looked for.
+MAX_MODES = 12
 # Parts into which the cadences, in blocks of this length, and the pixels are divided.
 _N_PARTS, _N_PIXEL_PARTS, _BLOCK = 4, 4, 8
 
@@ -67,7 +68,7 @@ def _principal(rest, n_modes):
 def _count_modes(rest):
     """Return how many modes predict pixels of cadences that were left out best."""
     n, p = rest.shape
-    most = min(MAX_MODES, p // 4, n // (2 * _BLOCK))
+    most = min(MAX_MODES, max(p // 6, 1), n // (2 * _BLOCK))
     if most < 1:
         return 0
     pixels = np.random.default_rng(0).permutation(p) % _N_PIXEL_PARTS

@@ -4,9 +4,7 @@
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
-from .images import moving_images
 from .modes import learn_changes
-from .prepare import displacement_fields
 
 __all__ = ['EmpiricalImages', 'GivenImages']
 
@@ -20,18 +18,16 @@ class GivenImages:
 
     Parameters
     ----------
-    pixels : ScenePixels
     reference : Reference
+    images : ndarray, shape (n, k, p)
+        The stars under its PSF at a flux of 1, moved.
     n_free : int
         Stars with light curves; the first.
     backgrounds : ndarray, shape (b, p)
-    shift : ndarray, shape (n, f)
-    fields : tuple of str
     """
 
-    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields):
-        self.changes = np.zeros((0, pixels.x.size))
-        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
+    def __init__(self, reference, images, n_free, backgrounds):
+        self.changes = np.zeros((0, images.shape[2]))
         self._design = _with_backgrounds(images[:, :n_free], backgrounds)
         self._known = np.einsum('k,nkp->np', reference.flux[n_free:], images[:, n_free:])
 
@@ -53,7 +49,8 @@ class EmpiricalImages:
 
     Parameters
     ----------
-    pixels, reference, n_free, backgrounds, shift, fields
+    pixels : ScenePixels
+    reference, images, n_free, backgrounds
         As for `GivenImages`.
     breaks : ndarray of bool, shape (n,)
         Where smoothing begins anew.
@@ -61,10 +58,9 @@ class EmpiricalImages:
         By default as many as the data support.
     """
 
-    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields, breaks, n_modes):
+    def __init__(self, pixels, reference, images, n_free, backgrounds, breaks, n_modes):
         self._pixels, self._n_free, self._backgrounds = pixels, n_free, backgrounds
         self._reference, self._breaks, self._n_wanted = reference, breaks, n_modes
-        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
         self._on_pixels = np.clip(images.sum(axis=2), 1e-6, None)
         # Stars that the mean image does not show get what nobody else wants.
         flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
@@ -105,11 +101,6 @@ class EmpiricalImages:
         modes, series = learn_changes(residual, self._breaks, self._n_wanted)
         self.changes = modes * sigma
         return series @ self.changes
-
-
-def _star_shifts(reference, shift, fields):
-    """Return the shift of every star in every cadence (n, k, 2)."""
-    return np.einsum('nf,fkd->nkd', shift, displacement_fields(reference, fields))
 
 
 def _with_backgrounds(images, backgrounds):
