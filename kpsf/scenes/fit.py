@@ -41,6 +41,8 @@ class SceneFit:
         Modes in which the images changed, in e-/s; m may be 0.
     alone_err : ndarray, shape (n, k)
         Errors that the fluxes would have if each star were alone.
+    shares : ndarray, shape (k, p)
+        Part of the light of all stars in each pixel that is the star's, on average.
     """
 
     reference: object
@@ -57,6 +59,7 @@ class SceneFit:
     cosmic: np.ndarray
     changes: np.ndarray
     alone_err: np.ndarray
+    shares: np.ndarray
 
 
 def fit_scene(pixels, reference, n_free, background, scene):
@@ -92,8 +95,8 @@ def fit_scene(pixels, reference, n_free, background, scene):
         # What was learned may have been learned from them.
         design, known = learn.images(used)
         fits = _fit(pixels, design, known, used)
-    return _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgrounds,
-                         (shift[:, :2], shift_err[:, :2]), learn.changes)
+    return _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
+                         backgrounds, (shift[:, :2], shift_err[:, :2]), learn.changes)
 
 
 def _fit(pixels, design, known, used):
@@ -115,8 +118,8 @@ def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
     return fits, used, cosmic
 
 
-def _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgrounds, motion,
-                  changes):
+def _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic, backgrounds,
+                  motion, changes):
     """Return the `SceneFit` of fits to all pixels."""
     n = pixels.n_cadences
     flux, covariance = fits.amplitudes[:, :n_free], fits.covariance[:, :n_free, :n_free]
@@ -134,4 +137,13 @@ def _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgro
         alone_err = 1.0 / np.sqrt(alone)
     return SceneFit(reference, flux, covariance, robust, background,
                     np.sqrt(spread) if len(level) else np.zeros(n), *motion, fits.mean,
-                    fits.variance, used, cosmic, changes, alone_err)
+                    fits.variance, used, cosmic, changes, alone_err,
+                    _shares(fits, design, known, n_free))
+
+
+def _shares(fits, design, known, n_free):
+    """Return the part (k, p) of the stars' mean light in each pixel that each of them has."""
+    flux = np.nanmedian(fits.amplitudes[:, :n_free], axis=0)
+    light = flux[:, np.newaxis] * design[:, :n_free].mean(axis=0)
+    total = light.sum(axis=0) + known.mean(axis=0)
+    return np.clip(light / np.where(total > 0, total, np.inf), 0.0, 1.0)

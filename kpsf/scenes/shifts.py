@@ -15,6 +15,8 @@ __all__ = ['find_motion', 'measure_motion']
 # Rounds in which shifts are measured, and the largest step in pixels at which that ends.
 _MAX_ROUNDS, _STILL = 6, 2e-3
 _THRUSTER = 1 << 20
+# Doubles of the images of all stars that are worked on at once.
+_BLOCK = 500_000
 
 
 def measure_motion(tpf, x, y):
@@ -83,33 +85,37 @@ def _combine(measured, variance, told, is_known):
 
 def _measure_shifts(pixels, reference, images, n_free, backgrounds, scene):
     """Return the motion of every cadence (n, f) and its errors, fluxes and background free."""
-    n, k = pixels.n_cadences, len(reference.flux)
     fields = displacement_fields(reference, scene.fields)
-    motion = np.zeros((n, fields.shape[0]))
+    typical = pixels.variance_of(pixels.mean(pixels.rate))
+    step = max(1, _BLOCK // (len(reference.x) * pixels.x.size))
+    blocks = [slice(first, first + step) for first in range(0, pixels.n_cadences, step)]
+    motion, error = zip(*(_measure_block(pixels, rows, reference, images, n_free, backgrounds,
+                                         fields, typical) for rows in blocks))
+    return np.concatenate(motion), np.concatenate(error)
+
+
+def _measure_block(pixels, rows, reference, images, n_free, backgrounds, fields, variance):
+    """Return the motion (m, f) of some cadences and its errors, by Gauss and Newton's method."""
+    rate, used = pixels.rate[rows], pixels.used[rows]
+    n, n_fields = len(rate), len(fields)
+    motion = np.zeros((n, n_fields))
     mean_flux = np.maximum(reference.flux, 0.0)
-    relative = np.ones((n, n_free))
-    variance = None
+    flux = np.broadcast_to(mean_flux, (n, len(mean_flux))).copy()
+    constant_images = np.broadcast_to(backgrounds, (n, *backgrounds.shape))
     for _ in range(_MAX_ROUNDS):
-        moved = np.einsum('nf,fkd->nkd', motion, fields)
-        stars, by_x, by_y = images(moved, slopes=True)
-        flux = np.broadcast_to(mean_flux, (n, k)).copy()
-        flux[:, :n_free] *= relative
-        slopes = np.stack([np.einsum('nk,nkp->np', flux * fields[f, :, 0], by_x)
-                           + np.einsum('nk,nkp->np', flux * fields[f, :, 1], by_y)
-                           for f in range(len(fields))], axis=1)
-        design = np.concatenate([stars[:, :n_free], slopes, np.broadcast_to(
-            backgrounds, (n, *backgrounds.shape))], axis=1)
+        stars, by_x, by_y = images(np.einsum('nf,fkd->nkd', motion, fields), slopes=True)
+        slopes = np.stack([((flux * field[:, 0])[:, np.newaxis] @ by_x
+                            + (flux * field[:, 1])[:, np.newaxis] @ by_y)[:, 0]
+                           for field in fields], axis=1)
+        design = np.concatenate([stars[:, :n_free], slopes, constant_images], axis=1)
         constant = (mean_flux[n_free:, np.newaxis] * stars[:, n_free:]).sum(axis=1)
-        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope,
-                              pixels.floor, used=pixels.used, variance=variance, n_rounds=1)
-        step = np.nan_to_num(fits.amplitudes[:, n_free:n_free + len(fields)])
-        relative = np.nan_to_num(fits.amplitudes[:, :n_free] / np.where(
-            mean_flux[:n_free] > 0, mean_flux[:n_free], np.nan), nan=1.0)
-        step = np.clip(step, -1.0, 1.0)
-        motion = motion + step
-        variance = fits.variance
+        fits = fit_amplitudes(rate, design, pixels.background[rows] + constant, pixels.slope,
+                              pixels.floor, used=used, variance=variance, n_rounds=1)
+        step = np.clip(np.nan_to_num(fits.amplitudes[:, n_free:n_free + n_fields]), -1.0, 1.0)
+        found = fits.amplitudes[:, :n_free]
+        flux[:, :n_free] = np.where(np.isfinite(found), found, flux[:, :n_free])
+        motion, variance = motion + step, fits.variance
         if np.abs(step).max(initial=0.0) < _STILL:
             break
-    chosen = range(n_free, n_free + len(fields))
-    error = np.sqrt(np.stack([fits.covariance[:, j, j] for j in chosen], axis=1))
-    return motion, error
+    chosen = range(n_free, n_free + n_fields)
+    return motion, np.sqrt(np.stack([fits.covariance[:, j, j] for j in chosen], axis=1))
