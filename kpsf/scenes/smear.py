@@ -4,8 +4,9 @@
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
-from .fit import find_motion
-from .prepare import background_images, fit_mean_image
+from .images import MovingImages
+from .prepare import background_images, fit_mean_image, star_shifts
+from .shifts import find_motion
 from .templates import GivenImages
 
 __all__ = ['fit_moving_stars']
@@ -56,9 +57,10 @@ def fit_moving_stars(pixels, scene, x, y, flux, n_free, background):
 def _smear(pixels, reference, n_free, background, scene):
     """Return what the motion does to the mean image, (p,) in e-/s, beside stars at rest."""
     backgrounds = background_images(pixels, background)
-    shift, _, _ = find_motion(pixels, reference, n_free, backgrounds, scene)
-    design, known = GivenImages(pixels, reference, n_free, backgrounds, shift,
-                                scene.fields).images(pixels.used)
+    images = MovingImages(reference, pixels)
+    shift, _, _ = find_motion(pixels, reference, images, n_free, backgrounds, scene)
+    stars = images(star_shifts(reference, shift, scene.fields))
+    design, known = GivenImages(reference, stars, n_free, backgrounds).images(pixels.used)
     fits = fit_amplitudes(pixels.rate, design, pixels.background + known, pixels.slope,
                           pixels.floor, used=pixels.used)
     at_rest = np.concatenate([reference.images[:n_free], backgrounds])

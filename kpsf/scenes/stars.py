@@ -208,7 +208,7 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         found = Gaia.cone_search_async(centre, radius=radius).get_results()
     except Exception as error:
         raise ConnectionError(
-            f'query_gaia needs Gaia\'s archive, but it cannot be reached ({error}): pass a table '
+            f"query_gaia needs Gaia's archive, but it cannot be reached ({error}): pass a table "
             'of stars with ra and dec, or x and y, or use find_stars.') from error
     return _from_gaia(found, tpf, magnitude_limit)
 
