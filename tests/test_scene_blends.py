@@ -15,6 +15,7 @@ from kpsf import (
     read_tpf,
     simulate_tpf,
 )
+from kpsf.scenes.noise import excess_noise
 from kpsf.scenes.pixels import gather_pixels
 from kpsf.scenes.prepare import fit_mean_image
 from kpsf.scenes.smear import fit_moving_stars
@@ -174,3 +175,12 @@ def test_a_mean_image_is_left_alone_where_its_smear_cannot_be_told(tmp_path, rea
     plain, moving = fit_both_ways(tpf, scene_of(psf, places, **options))
     np.testing.assert_array_equal(moving.x, plain.x)
     np.testing.assert_array_equal(moving.flux, plain.flux)
+
+
+def test_scatter_counts_as_excess_where_chance_does_not_explain_it():
+    rng, n = np.random.default_rng(1), 300
+    error = np.ones(n)
+    found = [[excess_noise(100.0 + scatter * rng.standard_normal(n), error) for _ in range(200)]
+             for scatter in (1.0, 2.0)]
+    assert np.mean(np.array(found[0]) > 0) < 0.06
+    assert np.mean(found[1]) == pytest.approx(np.sqrt(3.0) / 100.0, rel=0.02)
