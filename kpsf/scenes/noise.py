@@ -10,6 +10,8 @@ __all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter']
 # and how much of it may be in the cadences next to it.
 _THRESHOLD, _NEIGHBOUR_SHARE = 6.0, 0.5
 _WINDOW = 5
+# Standard deviation of white noise over the median deviation that a median of five leaves of it.
+_DEVIATIONS = 2.04
 # Cadences that tell a scatter.
 _FEWEST = 20
 # A track of more pixels is none.
@@ -35,8 +37,8 @@ def find_cosmic_rays(residual, sigma, used):
         return np.zeros(residual.shape, dtype=bool)
     values = np.where(used, residual / sigma, 0.0)
     # What a model lacks changes slowly.
-    values -= median_filter(values, size=(_WINDOW, 1), mode='nearest')
-    usual = 1.4826 * np.median(np.abs(values), axis=0)
+    values -= median_filter(values, size=(_WINDOW, 1), mode='mirror')
+    usual = _DEVIATIONS * np.median(np.abs(values), axis=0)
     values /= np.maximum(usual, 1.0)
     high = values > _THRESHOLD
     # Where others are too low, or many too high, the image has moved.
