@@ -108,6 +108,7 @@ def test_series_jump_where_they_are_told_to():
     rest = {}
     for name, chosen in (('told', breaks), ('not told', NO_BREAKS)):
         modes, series = learn_changes(residual, chosen, 1)
-        rest[name] = np.sqrt(((series @ modes - saw[:, np.newaxis] * images)**2).sum(axis=1).mean())
+        off = series @ modes - saw[:, np.newaxis] * images
+        rest[name] = np.sqrt((off**2).sum(axis=1).mean())
     assert rest['told'] < 0.7
     assert rest['told'] < 0.8 * rest['not told']

@@ -76,6 +76,15 @@ def test_images_that_move_are_not_taken_for_cosmic_rays():
     assert np.argwhere(found).tolist() == [[300, j] for j in range(30, 34)]
 
 
+def test_what_recurs_is_the_model():
+    # An image that thrusters take back every twelve cadences, farthest off in the one before.
+    values = noise()
+    values[11::12, 5] += 40.0
+    assert not find_cosmic_rays(values, ONES, ALL).any()
+    values[300, 6] += 40.0
+    assert np.argwhere(find_cosmic_rays(values, ONES, ALL)).tolist() == [[300, 6]]
+
+
 def test_what_lasts_for_two_cadences_is_none():
     values = noise()
     values[100, 5], values[101, 5] = 40.0, 30.0

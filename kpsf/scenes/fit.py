@@ -1,7 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`fit_scene`: from pixels and stars to fluxes; first the images and the motion, then the rest."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from .._kernels.linear import fit_amplitudes, sandwich
 from .images import moving_images
 from .motion import find_breaks, smooth
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, displacement_fields
+from .prepare import background_images, displacement_fields, sharpen
 from .templates import EmpiricalImages, GivenImages
 
 __all__ = ['SceneFit', 'fit_scene']
@@ -83,6 +83,9 @@ def fit_scene(pixels, reference, n_free, background, scene):
     """
     backgrounds = background_images(pixels, background)
     shift, shift_err, breaks = _find_motion(pixels, reference, n_free, backgrounds, scene)
+    still, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
+    if reference is not still:
+        shift, shift_err, breaks = _find_motion(pixels, reference, n_free, backgrounds, scene)
     if scene.is_empirical:
         learn = EmpiricalImages(pixels, reference, n_free, backgrounds, shift, scene.fields,
                                 breaks, scene.n_modes)
@@ -182,8 +185,8 @@ def _measure_shifts(pixels, reference, n_free, backgrounds, scene):
         design = np.concatenate([images[:, :n_free], slopes, np.broadcast_to(
             backgrounds, (n, *backgrounds.shape))], axis=1)
         constant = (mean_flux[n_free:, np.newaxis] * images[:, n_free:]).sum(axis=1)
-        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope, pixels.floor,
-                              used=pixels.used, variance=variance, n_rounds=1)
+        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope,
+                              pixels.floor, used=pixels.used, variance=variance, n_rounds=1)
         step = np.nan_to_num(fits.amplitudes[:, n_free:n_free + len(fields)])
         relative = np.nan_to_num(fits.amplitudes[:, :n_free] / np.where(
             mean_flux[:n_free] > 0, mean_flux[:n_free], np.nan), nan=1.0)

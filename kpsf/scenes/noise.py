@@ -10,8 +10,9 @@ __all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter']
 # and how much of it may be in the cadences next to it.
 _THRESHOLD, _NEIGHBOUR_SHARE = 6.0, 0.5
 _WINDOW = 5
-# Standard deviation of white noise over the median deviation that a median of five leaves of it.
-_DEVIATIONS = 2.04
+# What more than this share of the cadences has is no cosmic ray, and how many standard deviations
+# of white noise, of which a median of five was taken, the others are within.
+_RARE, _WITHIN = 0.05, 1.98
 # Cadences that tell a scatter.
 _FEWEST = 20
 # A track of more pixels is none.
@@ -38,7 +39,7 @@ def find_cosmic_rays(residual, sigma, used):
     values = np.where(used, residual / sigma, 0.0)
     # What a model lacks changes slowly.
     values -= median_filter(values, size=(_WINDOW, 1), mode='mirror')
-    usual = _DEVIATIONS * np.median(np.abs(values), axis=0)
+    usual = np.quantile(np.abs(values), 1.0 - max(_RARE, 1.5 / len(values)), axis=0) / _WITHIN
     values /= np.maximum(usual, 1.0)
     high = values > _THRESHOLD
     # Where others are too low, or many too high, the image has moved.

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From a scene and target pixels to the fit of the mean image."""
 
+from dataclasses import replace
 
 import numpy as np
 from astropy.modeling import Model
@@ -9,14 +10,16 @@ from scipy.ndimage import maximum_filter
 from ..guidance.information import Star
 from ..models import EllipticalGaussianPSF
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
-from .reference import Reference, fit_reference
+from .reference import Reference, fit_reference, typical_shifts
 from .stars import find_stars, place_stars
 
-__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'stars_of']
+__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'sharpen', 'stars_of']
 
 TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 # Stars this near to each other in units of the FWHM cannot be found, only known.
 _LEAST_CONTRAST = 3e-3
+# Standard deviation of shifts in pixels that blurs nothing.
+_AT_REST = 1e-3
 
 
 def background_images(pixels, background):
@@ -101,26 +104,49 @@ def fit_mean_image(pixels, scene, x, y, flux, background):
     background : str
         'known', 'fit' or 'plane'.
     """
-    star, free_shape = _psf_of(scene, pixels.first)
+    star = _psf_of(scene, pixels.first)
+    start = Reference(star, x, y, flux, np.zeros((len(x), pixels.x.size)),
+                      np.zeros(pixels.x.size))
+    return _fit_from(start, pixels, scene, background)
+
+
+def sharpen(reference, pixels, scene, background, shift):
+    """Return the `Reference` that the mean image of moving stars has, if they move.
+
+    Parameters
+    ----------
+    reference : Reference
+        Of stars at rest: its PSF has the motion in it.
+    pixels, scene, background
+        As for `fit_mean_image`.
+    shift : ndarray, shape (n, 2)
+    """
+    if shift.std(axis=0).max() < _AT_REST:
+        return reference
+    motion, weights = typical_shifts(shift)
+    return _fit_from(replace(reference, motion=motion, weights=weights), pixels, scene, background)
+
+
+def _fit_from(start, pixels, scene, background):
+    """Return the fit of the mean image, from a start."""
     image = pixels.mean(pixels.net)
     count = np.maximum(pixels.used.sum(axis=0), 1)
     variance = pixels.variance_of(pixels.mean(pixels.rate)) / count
-    start = Reference(star, x, y, flux, np.zeros((len(x), image.size)), np.zeros(image.size))
+    star = start.star
+    free_shape = () if star.unit.is_image else tuple(
+        name for name in star.unit.shape_names if not star.model.fixed[name])
     return fit_reference(pixels, image, variance, start, background_images(pixels, background),
                          max(scene.position_error, 1e-4), free_shape)
 
 
 def _psf_of(scene, tpf):
-    """Return the PSF of a scene as a `Star`, and the names of parameters of it to fit."""
+    """Return the PSF of a scene as a `Star`."""
     psf = scene.base if scene.is_empirical else scene.psf
     if isinstance(psf, str) and psf == 'prf':
-        return Star(instrument_prf(tpf)), ()
+        return Star(instrument_prf(tpf))
     if isinstance(psf, Model):
         if isinstance(psf, (KeplerPRF, TessPRF)):
             require_same_detector(psf, tpf)
-        star = Star(psf)
-        return star, tuple(name for name in star.unit.shape_names
-                           if not psf.fixed[name] and not star.unit.is_image)
+        return Star(psf)
     stddev = TYPICAL_STDDEV[tpf.mission]
-    star = Star(EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0))
-    return star, tuple(star.unit.shape_names)
+    return Star(EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0))
