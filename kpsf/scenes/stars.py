@@ -15,6 +15,8 @@ from .pixels import as_target_pixels
 __all__ = ['find_stars', 'place_stars', 'query_gaia']
 
 PLACES = (('x', 'y'), ('column', 'row'), ('ra', 'dec'))
+UNITS = {**dict.fromkeys(('x', 'y', 'column', 'row'), u.pix), 'ra': u.deg, 'dec': u.deg,
+         'flux': u.electron / u.s}
 # Zero points (e-/s at magnitude 0 of G) that give starting values of fluxes; the data decide.
 GAIA_FLUX = {'Kepler': 2.141e5 * 10**4.8, 'K2': 2.141e5 * 10**4.8, 'TESS': 1.5e4 * 10**4.0}
 PIXEL_SCALE = {'Kepler': 3.98, 'K2': 3.98, 'TESS': 20.3}
@@ -61,10 +63,21 @@ def _as_table(stars):
 
 
 def _numbers(table, name):
-    """Return a column as plain numbers (n,)."""
-    values = table[name]
-    values = getattr(values, 'value', values)
-    return np.array(np.ma.filled(np.ma.asarray(values, dtype=float), np.nan), dtype=float)
+    """Return a column as plain numbers (n,) in pixels, degrees or e-/s."""
+    values, unit = table[name], table[name].unit
+    try:
+        numbers = np.ma.filled(np.ma.asarray(getattr(values, 'value', values)).astype(float),
+                               np.nan)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f'The column {name} of stars must be numbers, but it is {values.dtype}: '
+                        'convert it, strings like 19:22:40 with SkyCoord.') from error
+    if unit in (None, u.dimensionless_unscaled) or isinstance(unit, u.UnrecognizedUnit):
+        return numbers
+    try:
+        return (numbers * unit).to_value(UNITS[name])
+    except u.UnitConversionError as error:
+        raise ValueError(f'The column {name} of stars must be in {UNITS[name]}, but it is in '
+                         f'{unit}: convert it, or leave its unit out.') from error
 
 
 def _places(table, tpf):
@@ -85,6 +98,8 @@ def _places(table, tpf):
         raise ValueError(f'Stars by ra and dec need a WCS, but the file of {tpf.target} has none: '
                          'pass their x and y, or column and row.')
     x, y = tpf.wcs.all_world2pix(first, second, 0)
+    require_finite(np.stack([x, y]), 'Places of stars in the stamp',
+                   'leave out stars that are elsewhere in the sky')
     # The WCS of the files holds at the median of the motion.
     offset = np.array(tpf.meta.get('pos_corr_median') or (0.0, 0.0))
     return x + offset[0] * (np.abs(offset[0]) < 5), y + offset[1] * (np.abs(offset[1]) < 5)
@@ -196,7 +211,7 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         raise ValueError(f'A query of Gaia needs a WCS, but the file of {tpf.target} has none: '
                          'pass a table of stars.')
     try:
-        from astroquery.gaia import Gaia
+        from astroquery.gaia import GaiaClass
     except ImportError as error:
         raise ImportError('query_gaia needs astroquery, which is not installed: pip install '
                           'astroquery, or pass a table of stars with ra and dec.') from error
@@ -205,10 +220,13 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         radius = (0.5 * np.hypot(nx, ny) + 2.0) * PIXEL_SCALE[tpf.mission] * u.arcsec
     centre = tpf.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     try:
-        found = Gaia.cone_search_async(centre, radius=radius).get_results()
+        gaia = GaiaClass(show_server_messages=False)
+        # The default is the 50 nearest, bright or faint.
+        gaia.ROW_LIMIT = -1
+        found = gaia.cone_search_async(centre, radius=radius).get_results()
     except Exception as error:
         raise ConnectionError(
-            f'query_gaia needs Gaia\'s archive, but it cannot be reached ({error}): pass a table '
+            f"query_gaia needs Gaia's archive, but it cannot be reached ({error}): pass a table "
             'of stars with ra and dec, or x and y, or use find_stars.') from error
     return _from_gaia(found, tpf, magnitude_limit)
 
