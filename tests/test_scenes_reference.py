@@ -115,7 +115,8 @@ def test_backgrounds_are_none_a_constant_or_a_plane(background):
     expected = {'known': 0.0 * X, 'fit': 0.0 * X + 40.0, 'plane': plane}[background]
     images = background_images(PIXELS, background)
     assert images.shape == ({'known': 0, 'fit': 1, 'plane': 3}[background], X.size)
-    found = fit_reference(PIXELS, image() + expected, 1.0 + image() / 1e3, reference(), images, 0.1)
+    found = fit_reference(PIXELS, image() + expected, 1.0 + image() / 1e3, reference(), images,
+                          0.1)
     np.testing.assert_allclose(found.background, expected, atol=1e-3)
     np.testing.assert_allclose(found.flux, FLUX, rtol=1e-4)
 

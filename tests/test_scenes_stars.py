@@ -99,6 +99,8 @@ def test_units_are_heeded(tpf):
     (Table({'x': [5.0, 6.0], 'y': MaskedColumn([5.0, 5.0], mask=[0, 1])}), ValueError,
      'column y of stars must be finite, but 1 of 2'),
     ({'x': [5.0, 6.0], 'y': [5.0, 6.0], 'name': ['a', 'a']}, ValueError, 'must differ.* a, a: re'),
+    ({'x': [5.0, 7.0, 5.0], 'y': [6.0, 6.0, 6.0]}, ValueError,
+     r'star 1 and star 3 are both at \(5.00, 6.00\): leave one out'),
     ({'x': ['a'], 'y': ['b']}, TypeError, 'column x of stars must be numbers, but it is <U1'),
     ({'ra': ['19:22:40'], 'dec': ['+44:30:00']}, TypeError, 'strings like 19:22:40 with SkyCoord'),
     (QTable({'x': [5.0] * u.arcsec, 'y': [5.0] * u.arcsec}), ValueError,
@@ -167,8 +169,9 @@ def test_stars_of_gaia_are_where_they_were_at_the_time(tpf):
                                GAIA_FLUX['Kepler'] * 10**(-0.4 * found['magnitude']))
     now = SkyCoord(found['ra'], found['dec'], unit='deg')
     then = tpf.wcs.pixel_to_world(2.0, 8.0)
-    moved = SkyCoord(then.ra, then.dec, pm_ra_cosdec=500 * u.mas / u.yr,
-                     pm_dec=-300 * u.mas / u.yr, distance=100 * u.pc, obstime='J2016').apply_space_motion(tpf.time.mean())
+    moved = SkyCoord(then.ra, then.dec, pm_ra_cosdec=500 * u.mas / u.yr, obstime='J2016',
+                     pm_dec=-300 * u.mas / u.yr, distance=100 * u.pc)
+    moved = moved.apply_space_motion(tpf.time.mean())
     assert now[1].separation(moved).to_value(u.mas) < 1.0
     assert now[1].separation(then).to_value(u.arcsec) > 2.0
     # A star whose motion is not known stays.

@@ -33,11 +33,15 @@ def background_images(pixels, background):
 
 
 def displacement_fields(reference, fields):
-    """Return how far each star moves, (f, k, 2): shifts, and scale and roll about the middle."""
+    """Return how far each star moves, (f, k, 2): shifts, and scale and roll about the middle.
+
+    A star alone has neither scale nor roll.
+    """
     x, y = reference.x - reference.x.mean(), reference.y - reference.y.mean()
     one, zero = np.ones_like(x), np.zeros_like(x)
     known = {'shift': [(one, zero), (zero, one)], 'scale': [(x, y)], 'roll': [(-y, x)]}
-    return np.array([np.column_stack(pair) for name in fields for pair in known[name]])
+    return np.array([np.column_stack(pair) for name in fields for pair in known[name]
+                     if name == 'shift' or len(x) > 1])
 
 
 def stars_of(scene, tpfs):

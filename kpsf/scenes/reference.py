@@ -12,7 +12,8 @@ __all__ = ['Reference', 'fit_reference', 'typical_shifts']
 
 # Step of differences by position, in pixels, and by parameters of the shape, in their size.
 _STEP, _SHAPE_STEP = 1e-3, 1e-4
-_MAX_ITERATIONS, _CLOSE, _FARTHEST_STEP, _MOST_DAMPING = 60, 1e-5, 0.25, 1e6
+_MAX_ITERATIONS, _CLOSE, _FARTHEST_STEP = 60, 1e-5, 0.25
+_LEAST_DAMPING, _MOST_DAMPING = 1e-10, 1e6
 # What is known of the common place of all stars and of a background, to keep them determined.
 _COMMON_ERROR = 1.0
 # Parts of a path of shifts, each of which has four shifts to stand for it.
@@ -56,7 +57,7 @@ class Reference:
         return self.flux @ self.images
 
     def star_images(self, pixels, dx=0.0, dy=0.0):
-        """Return the stars (k, p) at a flux of 1, moved by dx and dy, as a mean over the motion."""
+        """Return the stars (k, p) at a flux of 1, moved by dx and dy; a mean over the motion."""
         x, y = (np.add.outer(moves, places)[:, :, np.newaxis] for moves, places in zip(
             self.motion.T, (self.x + dx, self.y + dy)))
         return np.tensordot(self.weights, self.star.image(pixels.x, pixels.y, x, y), axes=1)
@@ -132,7 +133,8 @@ def _descend(pixels, image, spread, start, background, position_error, free_shap
             damping *= 10.0
         else:
             return current
-        damping *= 0.1
+        # Less would leave stars at one place, whose fluxes nothing tells apart, singular.
+        damping = max(0.1 * damping, _LEAST_DAMPING)
         current = tried
         if max(np.abs(part).max(initial=0.0) for part in step) < _CLOSE:
             break

@@ -43,8 +43,19 @@ def place_stars(stars, tpf):
     if len(set(names)) < len(names):
         raise ValueError(f'The names of the stars of a scene must differ, but they are '
                          f'{", ".join(names)}: rename some.')
+    _require_apart(names, x, y)
     flux = _numbers(table, 'flux') if 'flux' in table.colnames else np.full(len(x), np.nan)
     return names, x, y, flux
+
+
+def _require_apart(names, x, y):
+    """Raise if two stars are one."""
+    close = np.hypot(np.subtract.outer(x, x), np.subtract.outer(y, y)) < 1e-3
+    pairs = np.argwhere(np.triu(close, 1))
+    if len(pairs):
+        i, j = pairs[0]
+        raise ValueError(f'The stars of a scene must be apart, but {names[i]} and {names[j]} are '
+                         f'both at ({x[i]:.2f}, {y[i]:.2f}): leave one out.')
 
 
 def _as_table(stars):

@@ -68,7 +68,8 @@ class EmpiricalImages:
         self._on_pixels = np.clip(images.sum(axis=2), 1e-6, None)
         # Stars that the mean image does not show get what nobody else wants.
         flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
-        self._light = flux[:, np.newaxis] * (np.maximum(images, 0.0) + _halo(reference, pixels))
+        # A sum would give the halo of one star a share of the core of another.
+        self._light = flux[:, np.newaxis] * np.maximum(images, _halo(reference, pixels))
         self.changes = np.zeros((0, pixels.x.size))
 
     def images(self, used):
@@ -101,7 +102,8 @@ class EmpiricalImages:
         relative[:, :n_free] = fits.amplitudes[:, :n_free] / flux[:n_free]
         brightness = np.maximum(np.einsum('nk,nkp->np', relative, shares), 0.05)
         sigma = np.sqrt(pixels.mean(fits.variance, used))
-        residual = np.where(used, (pixels.rate - fits.mean) / (brightness * sigma), 0.0)
+        known = used & np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
+        residual = np.where(known, (pixels.rate - fits.mean) / (brightness * sigma), 0.0)
         modes, series = learn_changes(residual, self._breaks, self._n_wanted)
         self.changes = modes * sigma
         return series @ self.changes
