@@ -76,6 +76,14 @@ def test_images_that_move_are_not_taken_for_cosmic_rays():
     assert np.argwhere(found).tolist() == [[300, j] for j in range(30, 34)]
 
 
+def test_what_a_cosmic_ray_pulls_down_does_not_hide_it():
+    values = noise()
+    # A fit of its star is half way between.
+    values[100, 10], values[100, 11:13] = 60.0, -25.0
+    found = find_cosmic_rays(values, ONES, ALL)
+    assert np.argwhere(found).tolist() == [[100, 10]]
+
+
 def test_what_recurs_is_the_model():
     # An image that thrusters take back every twelve cadences, farthest off in the one before.
     values = noise()
@@ -115,14 +123,11 @@ def test_pixels_that_are_not_used_are_not_looked_at():
     assert not find_cosmic_rays(values, ONES, used).any()
 
 
-def test_a_handful_of_cadences_tells_no_cosmic_ray():
-    values = noise()[:4]
-    values[2, 5] += 100.0
-    assert not find_cosmic_rays(values, ONES[:4], ALL[:4]).any()
-    values = noise()[:7]
-    values[3, 5] += 100.0
-    found = find_cosmic_rays(values, ONES[:7], ALL[:7])
-    assert np.argwhere(found).tolist() == [[3, 5]]
+@pytest.mark.parametrize(('n', 'expected'), [(1, []), (9, []), (10, [[3, 5]]), (14, [[3, 5]])])
+def test_a_handful_of_cadences_tells_no_cosmic_ray(n, expected):
+    values = noise()[:n]
+    values[min(3, n - 1), 5] += 100.0
+    assert np.argwhere(find_cosmic_rays(values, ONES[:n], ALL[:n])).tolist() == expected
 
 
 @pytest.mark.parametrize('excess', [1.0, 4.0, 25.0])

@@ -47,7 +47,7 @@ def scene_of(psf, scene, shape, background, position):
             given |= {'psf': (psf, 'gaussian')}
     for name, (value, default) in given.items():
         if not (isinstance(value, str | None) and value == default):
-            raise ValueError(f'{name} must be left out with a scene or psf=\'empirical\', which '
+            raise ValueError(f"{name} must be left out with a scene or psf='empirical', which "
                              f'have their own, but it is {value!r}: see the options of Scene.')
     if scene is None:
         return Scene(background=background)

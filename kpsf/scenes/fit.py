@@ -113,7 +113,9 @@ def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
     fits, used = _fit(pixels, design, known, pixels.used), pixels.used
     cosmic = np.zeros_like(used)
     if is_wanted:
-        cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance), used)
+        is_fitted = np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
+        cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance),
+                                  used & is_fitted)
         if cosmic.any():
             used = used & ~cosmic
             fits = _fit(pixels, design, known, used)

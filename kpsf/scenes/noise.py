@@ -15,6 +15,8 @@ _WINDOW = 5
 _RARE, _WITHIN = 0.05, 1.98
 # Cadences that tell a scatter.
 _FEWEST = 20
+# How low a cosmic ray may pull other pixels, relative to itself.
+_PULL = 0.6
 # A track of more pixels is none.
 _MOST = 6
 
@@ -34,7 +36,7 @@ def find_cosmic_rays(residual, sigma, used):
     -------
     ndarray of bool, shape (n, p)
     """
-    if len(residual) < _WINDOW:
+    if len(residual) < 2 * _WINDOW:
         return np.zeros(residual.shape, dtype=bool)
     values = np.where(used, residual / sigma, 0.0)
     # What a model lacks changes slowly.
@@ -42,8 +44,10 @@ def find_cosmic_rays(residual, sigma, used):
     usual = np.quantile(np.abs(values), 1.0 - max(_RARE, 1.5 / len(values)), axis=0) / _WITHIN
     values /= np.maximum(usual, 1.0)
     high = values > _THRESHOLD
-    # Where others are too low, or many too high, the image has moved.
-    moved = (values < -_THRESHOLD).any(axis=1) | (high.sum(axis=1) > _MOST)
+    # Where others are as much too low, or many too high, the image has moved; a cosmic ray makes
+    # its star too bright, and its other pixels too low by less.
+    lowest = np.minimum(-_THRESHOLD, -_PULL * values.max(axis=1, initial=0.0))
+    moved = (values < lowest[:, np.newaxis]).any(axis=1) | (high.sum(axis=1) > _MOST)
     high[moved] = False
     share = np.zeros_like(high)
     for step in (1, -1):

@@ -69,7 +69,7 @@ class EmpiricalImages:
         # Stars that the mean image does not show get what nobody else wants.
         flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
         # A sum would give the halo of one star a share of the core of another.
-        self._light = flux[:, np.newaxis] * np.maximum(images, _halo(reference, pixels))
+        self._light = flux[:, np.newaxis] * np.hypot(images, _halo(reference, pixels))
         self.changes = np.zeros((0, pixels.x.size))
 
     def images(self, used):
