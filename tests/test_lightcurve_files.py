@@ -147,7 +147,7 @@ def test_every_entry_of_the_metadata_that_has_a_keyword_is_read_back(tmp_path, l
     told.write(tmp_path / 'star.fits')
     assert LightCurve.read(tmp_path / 'star.fits').meta == told.meta
     header = fits.getheader(tmp_path / 'star.fits')
-    assert [header[key] for key in ('NEXCESS', 'ERRSCAT', 'PSFSHIFT', 'NMODES', 'MOTION',
+    assert [header[key] for key in ('NEXCESS', 'ERRSCAT', 'NMODES', 'MOTION',
                                     'STARNAME', 'STARRA', 'STARDEC', 'NSTARS', 'NCOSMIC')] == [
         *ENTRIES.values()]
 

@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from kpsf import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.guidance.information import Star
-from kpsf.scenes.images import moving_images
+from kpsf.scenes.images import MovingImages
 from kpsf.scenes.prepare import displacement_fields
 from kpsf.scenes.reference import Reference, typical_shifts
 
@@ -48,7 +48,7 @@ def exact(reference, shift):
 @pytest.mark.parametrize('psf', PSFS)
 def test_images_are_those_of_the_psf_there(psf):
     reference, shift = scene(PSFS[psf]), shifts()
-    found, expected = moving_images(reference, PIXELS, shift), exact(reference, shift)
+    found, expected = MovingImages(reference, PIXELS)(shift), exact(reference, shift)
     assert found.shape == (120, 2, X.size)
     # A parabola lacks x**2 y and x y**2, at 0.05 pixel of a star of 0.6 up to 2e-4 of the peak.
     assert np.abs(found - expected).max() < 2e-4 * expected.max()
@@ -59,15 +59,15 @@ def test_images_are_those_of_the_psf_there(psf):
 @pytest.mark.parametrize('psf', PSFS)
 def test_stars_that_stay_are_exact(psf):
     reference = scene(PSFS[psf])
-    found = moving_images(reference, PIXELS, np.zeros((3, 2, 2)))
+    found = MovingImages(reference, PIXELS)(np.zeros((3, 2, 2)))
     np.testing.assert_allclose(found, exact(reference, np.zeros((3, 2, 2))), atol=1e-15)
 
 
 @pytest.mark.parametrize('psf', PSFS)
 def test_slopes_are_the_derivatives_of_the_images(psf):
     reference, shift, step = scene(PSFS[psf]), shifts(40), 1e-4
-    images, *slopes = moving_images(reference, PIXELS, shift, slopes=True)
-    np.testing.assert_array_equal(images, moving_images(reference, PIXELS, shift))
+    images, *slopes = MovingImages(reference, PIXELS)(shift, slopes=True)
+    np.testing.assert_array_equal(images, MovingImages(reference, PIXELS)(shift))
     for axis, slope in enumerate(slopes):
         move = step * np.eye(2)[axis]
         expected = (exact(reference, shift + move) - exact(reference, shift - move)) / (2 * step)
@@ -77,7 +77,7 @@ def test_slopes_are_the_derivatives_of_the_images(psf):
 def test_images_hardly_jump_between_nodes():
     reference = scene(GAUSSIAN)
     below, above = (np.full((1, 2, 2), 0.25 + side) for side in (-1e-9, 1e-9))
-    jump = moving_images(reference, PIXELS, above) - moving_images(reference, PIXELS, below)
+    jump = MovingImages(reference, PIXELS)(above) - MovingImages(reference, PIXELS)(below)
     assert 0.0 < np.abs(jump).max() < 4e-4 * exact(reference, below).max()
 
 
@@ -85,13 +85,13 @@ def test_stars_move_on_their_own():
     reference = scene(GAUSSIAN)
     shift = np.zeros((2, 2, 2))
     shift[1, 0] = 0.7, -0.4
-    found = moving_images(reference, PIXELS, shift)
+    found = MovingImages(reference, PIXELS)(shift)
     np.testing.assert_array_equal(found[0, 1], found[1, 1])
     assert np.abs(found[1, 0] - found[0, 0]).max() > 0.1
 
 
 def test_no_cadences_have_no_images():
-    assert moving_images(scene(GAUSSIAN), PIXELS, np.zeros((0, 2, 2))).shape == (0, 2, X.size)
+    assert MovingImages(scene(GAUSSIAN), PIXELS)(np.zeros((0, 2, 2))).shape == (0, 2, X.size)
 
 
 def test_fields_are_a_shift_a_scale_and_a_roll():

@@ -11,7 +11,13 @@ from ..signals.times import length_in_words
 from ..signals.transfer import LARGEST_LOSS, N_SIGMA, TOLERANCE
 from ..tpf import read_tpf
 from .checks import as_path, positive, refuse, require_absent, require_folder
-from .lightcurve import add_extraction_options, require_prf_path, require_shape
+from .extraction import (
+    add_extraction_options,
+    fit_options,
+    require_one_scene,
+    require_prf_path,
+    require_shape,
+)
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .terminal import run_jobs
 
@@ -44,6 +50,7 @@ def add(commands):
 def _run(options):
     """Check one file; return the exit status."""
     require_shape(options)
+    require_one_scene(options)
     _require_outputs(options)
     require_prf_path(options)
     prf_path = [*options.prf_path, *(conf.prf_path or [])]
@@ -76,8 +83,7 @@ def _check(options):
     for path in filter(None, (options.output, options.plot)):
         require_absent(path, options)
     pixels = read_tpf(options.file, quality=options.quality)
-    table = signal_transfer(pixels, progress_bar=True, psf=options.psf, shape=options.shape,
-                            background=options.background, n_threads=options.threads)
+    table = signal_transfer(pixels, progress_bar=True, **fit_options(options, pixels))
     lines = [_heading(pixels, table), HEADING, *map(_line, table)]
     lines += [f'Left out: {sentence}.' for sentence in table.meta['left_out']]
     lines.append(_verdict(table))

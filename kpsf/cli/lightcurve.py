@@ -1,20 +1,20 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`kpsf lightcurve`: light curves of target pixel files."""
 
-import argparse
 from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from .._configuration import conf
 from ..batch.manifest import MANIFEST_SUFFIXES, journal_of
 from ..batch.plan import output_of, plan_batch, require_distinct
 from ..batch.rows import summarize
 from ..batch.run import run_batch
-from ..lightcurve import extract_light_curve, point_to_point_scatter
+from ..lightcurve import SceneLightCurves, extract_light_curve, point_to_point_scatter
 from ..lightcurve.files import LIGHT_CURVE_SUFFIXES
 from ..prf.download import asking_once
 from ..tpf import read_tpf
-from ..tpf.read import QUALITY_MASKS
 from .checks import (
     as_path,
     positive,
@@ -23,10 +23,17 @@ from .checks import (
     require_folder,
     require_outdir,
 )
+from .extraction import (
+    add_extraction_options,
+    fit_options,
+    require_one_scene,
+    require_prf_path,
+    require_shape,
+)
 from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .terminal import Report, run_jobs, tell_error
 
-__all__ = ['add', 'add_extraction_options', 'ppm', 'require_prf_path', 'require_shape']
+__all__ = ['add', 'ppm']
 
 
 def add(commands):
@@ -38,26 +45,6 @@ def add(commands):
     parser.add_argument('files', nargs='+', type=Path, metavar='FILE', help='target pixel file')
     add_extraction_options(parser)
     _add_output_options(parser)
-
-
-def add_extraction_options(parser):
-    """Add the options that say how a light curve is made, which other commands have too."""
-    parser.add_argument('--psf', default='gaussian', choices=['gaussian', 'prf'],
-                        help="gaussian, whose shape is fitted, or prf, the instrument's own, from "
-                        'files of its archive that are downloaded unless they are in a local '
-                        'folder or the cache (default: gaussian)')
-    parser.add_argument('--prf-path', action='append', default=[], type=as_path, metavar='DIR',
-                        help='local folder with PRF files, such as fetch-prf --outdir fills, to '
-                        'search before those of kpsf.conf.prf_path; may be given more than once')
-    parser.add_argument('--shape', default='shared', choices=['shared', 'free'],
-                        help='one shape of the PSF for all cadences, or one for each, which prf '
-                        'does not have (default: shared)')
-    parser.add_argument('--background', choices=['known', 'fit'],
-                        help="the file's background and one constant, or one constant per "
-                        'cadence (default: known where the file has one and the shape is shared)')
-    parser.add_argument('--quality', default='default', type=_quality, metavar='MASK',
-                        help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
-                        'integer of quality bits (default: default)')
 
 
 def _add_output_options(parser):
@@ -95,23 +82,10 @@ def _add_many(parser):
                       'manifest.ecsv in --outdir)')
 
 
-def _quality(text):
-    """Return a quality setting, a name or an integer."""
-    if text in QUALITY_MASKS['Kepler']:
-        return text
-    try:
-        bits = int(text, 0)
-    except ValueError:
-        bits = -1
-    if bits < 0:
-        raise argparse.ArgumentTypeError(f'{", ".join(QUALITY_MASKS["Kepler"])} or an integer '
-                                         f'>= 0 is needed, but it is {text!r}')
-    return bits
-
-
 def _run(options):
     """Make the light curves, one after the other or as a batch; return the exit status."""
     require_shape(options)
+    require_one_scene(options)
     outputs = _plan_outputs(options)
     require_prf_path(options)
     if options.workers or options.scheduler or options.resume or options.manifest:
@@ -132,7 +106,8 @@ def _run_each(options, outputs):
 
 def _run_many(options):
     """Make the light curves of a batch; return how many were not made."""
-    for argument, value in (('-o', options.output), ('--plot', options.plot)):
+    for argument, value in (('-o', options.output), ('--plot', options.plot),
+                            ('--stars', options.stars)):
         if value is not None:
             refuse(options, f'{argument} is not for a batch: use --outdir, or leave --workers, '
                    '--scheduler, --resume and --manifest out')
@@ -140,7 +115,7 @@ def _run_many(options):
         plan = plan_batch(options.files, options.outdir, n_workers=options.workers or 1,
                           scheduler=options.scheduler, resume=options.resume,
                           overwrite=options.overwrite, manifest=options.manifest,
-                          quality=options.quality, options=_fit_options(options))
+                          quality=options.quality, options=fit_options(options))
     except (ImportError, ValueError) as error:
         refuse(options, str(error))
     _require_manifest(options, plan.manifest)
@@ -174,30 +149,6 @@ def _tell_row(options, told, names, row, is_new):
             print(line if is_new else f'{line} (there already)', flush=True)
 
 
-def _fit_options(options):
-    """Return the options of `extract_light_curve`."""
-    return {'psf': options.psf, 'shape': options.shape, 'background': options.background,
-            'n_threads': options.threads}
-
-
-def require_shape(options):
-    """Exit unless the PSF can have the shape that is asked for."""
-    if options.psf == 'prf' and options.shape == 'free':
-        refuse(options, '--shape free is for a shape that is fitted, but that of --psf prf is '
-               'known: leave --shape out, or use --psf gaussian')
-
-
-def require_prf_path(options):
-    """Exit unless the folders of --prf-path exist and are of use."""
-    if options.prf_path and options.psf != 'prf':
-        refuse(options, f'--prf-path is for --psf prf, but the PSF is {options.psf}: add '
-               '--psf prf, or leave --prf-path out')
-    for folder in options.prf_path:
-        if not folder.is_dir():
-            found = f'{folder} is a file' if folder.exists() else f'there is no folder {folder}'
-            refuse(options, f'{found}: --prf-path needs a folder with PRF files')
-
-
 def _plan_outputs(options):
     """Return the file to write for each input; exit if that cannot work."""
     if options.output is None:
@@ -228,14 +179,26 @@ def _make_light_curve(path, output, options):
     for target in filter(None, (output, options.plot)):
         require_absent(target, options)
     pixels = read_tpf(path, quality=options.quality)
-    light_curve = extract_light_curve(pixels, **_fit_options(options))
+    light_curve = extract_light_curve(pixels, **fit_options(options, pixels))
     # Here, so that a run of which all files fail leaves no empty folder.
     output.parent.mkdir(exist_ok=True)
     light_curve.write(output, overwrite=options.overwrite)
     if options.plot is not None:
-        from ..plotting import plot_light_curve
-        save_figure(plot_light_curve(light_curve).figure, options.plot, options)
-    return _describe(summarize(pixels, light_curve), output)
+        save_figure(_draw(light_curve), options.plot, options)
+    if not isinstance(light_curve, SceneLightCurves):
+        return _describe(summarize(pixels, light_curve), output)
+    lines = [f'  {name}: scatter {ppm(curve["flux"].value)}'
+             for name, curve in zip(light_curve.names, light_curve)]
+    return '\n'.join([f'{pixels.target}: {len(light_curve)} stars, {pixels.n_cadences} cadences '
+                      f'-> {output}', *lines])
+
+
+def _draw(light_curve):
+    """Return the figure of one light curve, or of those of a scene."""
+    from ..plotting import plot_blends, plot_light_curve
+    if isinstance(light_curve, SceneLightCurves):
+        return np.ravel(plot_blends(light_curve))[0].figure
+    return plot_light_curve(light_curve).figure
 
 
 def _describe(row, output):

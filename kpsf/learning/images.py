@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..models import EllipticalGaussianPSF
-from ..stamps import fit_stamps
+from ..scenes.shifts import measure_motion
 
 __all__ = ['Stamp', 'mean_images']
 
 # Size in pixels of the cells in which places count as the same, and how many cells a stamp has.
-CELL, MAX_CELLS = 0.05, 48
+CELL, FEWEST_CELLS, MAX_CELLS = 0.05, 12, 48
+# Stars in all images of a stamp together: each of them adds to the equations.
+MAX_STARS = 250
 # Relative error of the backgrounds in files.
 BACKGROUND_ERROR = 0.1
-# A motion that is measured to less than this says nothing that a mean image would notice.
-LEAST_PRECISION = 0.03
+# Fewer cadences are no series to measure a motion in.
+FEWEST_CADENCES = 5
 # From this rate in e-/s on a pixel is saturated: the wells of Kepler hold about 1e6 electrons in
 # 6 s, those of TESS 2e5 in 2 s.
 SATURATION = {'Kepler': 1.6e5, 'K2': 1.6e5, 'TESS': 9e4}
@@ -104,8 +105,8 @@ class Stamp:
         return np.where(seen, photons + systematic, np.inf)
 
 
-def mean_images(tpf, name, saturation=None):
-    """Return the `Stamp` of a target pixel file.
+def mean_images(tpf, name, places, saturation=None):
+    """Return the `Stamp` of a target pixel file with stars at places (k, 2) in it.
 
     Saturated pixels, and those beside them in a column into which their charge flows, are left
     out.
@@ -122,8 +123,9 @@ def mean_images(tpf, name, saturation=None):
         msg = (f'A stamp needs pixels that are neither saturated nor NaN, but {name} has none '
                f'below {limit:g} e-/s: leave it out, or pass saturation=.')
         raise ValueError(msg)
-    motion = _motion(tpf, usable)
-    cells, n_cells = _cells(motion)
+    motion = _motion(tpf, places)
+    most = np.clip(MAX_STARS // max(len(places), 1), FEWEST_CELLS, MAX_CELLS)
+    cells, n_cells = _cells(motion, most)
     values, known = (np.where(usable, part, 0.0)[:, ever] for part in (
         tpf.noise.to_electrons(tpf.flux), tpf.background_electrons))
     members = np.arange(n_cells)[:, np.newaxis] == cells
@@ -148,27 +150,17 @@ def _bled(rate, limit):
     return bled
 
 
-def _motion(tpf, usable):
+def _motion(tpf, places):
     """Return the motion (n_cadences, 2) of the stars; zero where it cannot be known."""
     if tpf.has_pos_corr:
         return np.nan_to_num(tpf.pos_corr)
-    motion = np.zeros((tpf.n_cadences, 2))
-    # The same pixels in all cadences, or the motion is that of the gaps.
-    always = usable.all(axis=0)
-    if tpf.n_cadences < 2 or always.sum() < 9:
-        return motion
-    electrons = np.where(always, tpf.electrons, np.nan)
-    x, y = (np.median(place) for place in tpf.expected_positions())
-    fits = fit_stamps(electrons, EllipticalGaussianPSF(x_0=x, y_0=y),
-                      read_variance=tpf.read_variance, shared=('a', 'b', 'c'))
-    places, errors = fits.params[:, 1:3], fits.errors[:, 1:3]
-    good = (fits.flags == 0) & (errors.max(axis=1) < LEAST_PRECISION)
-    if good.mean() > 0.5:
-        motion[good] = places[good] - np.median(places[good], axis=0)
-    return motion
+    if tpf.n_cadences < FEWEST_CADENCES or not len(places):
+        return np.zeros((tpf.n_cadences, 2))
+    motion = measure_motion(tpf, *places.T)
+    return motion - np.median(motion, axis=0)
 
 
-def _cells(motion):
+def _cells(motion, most):
     """Return the number (n_cadences,) of the cell that each place is in, and how many there are.
 
     The cells are as large as it takes for them not to be too many.
@@ -177,6 +169,6 @@ def _cells(motion):
     while True:
         _, cells = np.unique(np.round(motion / size), axis=0, return_inverse=True)
         n_cells = int(cells.max()) + 1
-        if n_cells <= MAX_CELLS:
+        if n_cells <= most:
             return cells.ravel(), n_cells
         size *= 1.25

@@ -19,7 +19,7 @@ from ..prf.detector import detector_of
 from ..tpf import TargetPixels, read_tpf
 from .grid import PRFGrid
 from .images import mean_images
-from .places import hold_at_home, stars_of_stamps
+from .places import hold_at_home, places_in, stars_of_stamps
 from .results import LearnedPSF
 from .solve import Equations, Tuning, solve_image
 from .stars import fit_stars, residual_of, starlight
@@ -146,7 +146,8 @@ def learn_psf(tpfs, stars=None, *, oversampling=None, n_pixels=None, start=None,
         require_positive_integer(oversampling, 'oversampling'),)
     if start is not None:
         _check_start(start)
-    stamps = [mean_images(tpf, name, saturation) for tpf, name in zip(tpfs, names)]
+    stamps = [mean_images(tpf, name, places_in(stars, tpfs, k), saturation)
+              for k, (tpf, name) in enumerate(zip(tpfs, names))]
     fits = stars_of_stamps(stars, tpfs, stamps)
     _require_phases(fits)
     size = _size(n_pixels, stamps, fits)

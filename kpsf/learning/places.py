@@ -6,7 +6,7 @@ from astropy.table import Table
 
 from .stars import StarFits
 
-__all__ = ['hold_at_home', 'stars_of_stamps']
+__all__ = ['hold_at_home', 'places_in', 'stars_of_stamps']
 
 # How far beside a stamp, in pixels, a star is that still shines into it.
 MARGIN = 4.0
@@ -33,6 +33,26 @@ def stars_of_stamps(stars, tpfs, stamps):
     for number, (place, home) in enumerate(zip(places, homes)):
         _require_inside(number, place, stamps if home is None else [stamps[home]])
     return [_in_stamp(k, stamps, places, homes) for k in range(len(stamps))]
+
+
+def places_in(stars, tpfs, k):
+    """Return x and y (n, 2) of the stars in one file, before anything is checked."""
+    tpf = tpfs[k]
+    if stars is None:
+        return _targets([tpf])[0] - (tpf.column, tpf.row)
+    table = stars if isinstance(stars, Table) else Table(stars)
+    known = set(table.colnames)
+    if {'column', 'row'} <= known:
+        places = np.column_stack([table['column'], table['row']]) - (tpf.column, tpf.row)
+    elif {'x', 'y'} <= known:
+        places = np.column_stack([table['x'], table['y']])
+        if 'tpf' in known:
+            places = places[np.asarray(table['tpf']) == k]
+    else:
+        return np.zeros((0, 2))
+    ny, nx = tpf.shape
+    places = np.asarray(places, dtype=float)
+    return places[(np.abs(places - ((nx - 1) / 2, (ny - 1) / 2)) <= (nx / 2, ny / 2)).all(axis=1)]
 
 
 def _targets(tpfs):

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The image that the pixels ask for, as smooth as their scatter has it."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,7 +135,7 @@ class Equations:
         schur[:q, :q] += own * np.outer(scale, scale)
         right = -border.T @ first
         right[:q] += scale * (inner.T @ target + self.precision * self.pulls)
-        solution = linalg.lstsq(schur, right)[0]
+        solution = _solve_symmetric(schur, right)
         log_det = (log_determinant(factor) + np.linalg.slogdet(schur)[1]
                    - 2.0 * np.log(scale).sum())
         return first - rest @ solution, scale * solution[:q], log_det
@@ -152,3 +153,14 @@ def solve_image(equations, tuning, n_moves):
             break
         best, tuning = tried[other], other
     return *best, tuning
+
+
+def _solve_symmetric(matrix, right):
+    """Return the solution of a symmetric system, the shortest one where there are many."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('error', linalg.LinAlgWarning)
+        try:
+            return linalg.solve(matrix, right, assume_a='sym')
+        except (linalg.LinAlgError, linalg.LinAlgWarning):
+            # Slow, but indifferent to what is not determined.
+            return linalg.lstsq(matrix, right)[0]

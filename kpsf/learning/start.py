@@ -32,7 +32,7 @@ def gaussian_start(stamps, stars, mission):
     # A blend or a crowded stamp is not the PSF.
     near = np.abs(covariances - middle).max(axis=(1, 2)) <= 0.5 * np.trace(middle) / 2
     weights = np.sqrt(fluxes) * near
-    mean = np.tensordot(weights / weights.sum(), covariances, axes=1)
+    mean = np.tensordot(weights / weights.sum(), covariances, axes=1) if near.any() else middle
     shape = 0.5 * np.linalg.inv(mean)
     return EllipticalGaussianPRF(1.0, 0.0, 0.0, shape[0, 0], shape[0, 1], shape[1, 1])
 

@@ -41,6 +41,7 @@ KEYWORDS = [
     ('prf_clip_negative', 'PRFCLIP', bool, 'samples below 0 were set to 0'),
     ('shape', 'PSFSHAPE', str, 'shared, free or fixed'),
     ('n_modes', 'NMODES', int, 'modes of the shape over time'),
+    ('roll_order', 'ROLLORD', int, 'order of the polynomial of the place, 0 if none'),
     ('background', 'PSFBKG', str, 'known, fit or given'),
     ('background_offset', 'BKGOFF', float, '[e-/s] constant besides FLUX_BKG'),
     ('background_offset_err', 'BKGOFFE', float, '[e-/s] its error'),

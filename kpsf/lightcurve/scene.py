@@ -16,6 +16,7 @@ from ..scenes.fit import fit_scene
 from ..scenes.noise import excess_noise, scatter
 from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import fit_mean_image, stars_of
+from ..scenes.roll import remove_roll
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
@@ -71,8 +72,9 @@ def extract_scene(tpfs, scene, covariance):
     reference = fit_mean_image(pixels, scene, x, y, flux, background)
     fit = fit_scene(pixels, reference, n_free, background, scene)
     matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
-    curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance)
-              for j in range(n_free)]
+    quality = _quality_of_fit(pixels, fit)
+    curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance,
+                           quality) for j in range(n_free)]
     for j, curve in enumerate(curves):
         _warn_if_useless(pixels.first, names[j], curve)
         matrix[:, j, j] = curve['flux_err'].value**2
@@ -90,10 +92,12 @@ def _background_of(scene, pixels):
     return scene.background or ('known' if pixels.has_background else 'fit')
 
 
-def _light_curve(pixels, fit, variance, j, names, scene, background, covariance):
+def _light_curve(pixels, fit, variance, j, names, scene, background, covariance, quality):
     """Return the `LightCurve` of one star."""
     tpf, rows = pixels.first, pixels.rows[0]
-    flux = fit.flux[:, j]
+    flux, order = fit.flux[:, j], 0
+    if scene.roll or (scene.roll is None and tpf.mission == 'K2'):
+        flux, order = remove_roll(flux, fit.shift, tpf.time[rows].jd)
     photon_err = np.sqrt(variance)
     excess = excess_noise(flux, photon_err)
     flux_err = np.sqrt(variance + (excess * flux)**2)
@@ -107,7 +111,7 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance)
                'x': x * u.pix, 'y': y * u.pix, 'x_err': x_err * u.pix, 'y_err': y_err * u.pix,
                'column': (tpf.column + x) * u.pix, 'row': (tpf.row + y) * u.pix,
                'background': known * FLUX_UNIT, 'background_err': fit.background_err * FLUX_UNIT,
-               **_quality_of_fit(pixels, fit), 'n_pixels': n_pixels,
+               **quality, 'n_pixels': n_pixels,
                'converged': np.isfinite(flux), 'cadenceno': tpf.cadenceno[rows],
                'quality': tpf.quality[rows], 'flags': _flags(pixels, fit, j, flux, x, y)}
     fraction = fit.reference.images[j].sum()
@@ -117,10 +121,22 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance)
             'psf': _psf_label(scene), 'shape': 'learned' if scene.is_empirical else 'shared',
             'background': background, 'position': 'smoothed',
             'motion': scene.motion or ('both' if tpf.has_pos_corr else 'data'),
-            'n_modes': len(fit.changes), 'cosmic_rays': int(fit.cosmic.sum()),
+            'n_modes': len(fit.changes), 'roll_order': order,
+            'cosmic_rays': int(fit.cosmic.sum()),
             'noise_excess': float(f'{excess:.6g}'), 'covariance': covariance,
             'error_over_scatter': _ratio(flux, flux_err), 'kpsf_version': __version__}
-    return LightCurve(columns, time=tpf.time[rows], meta=meta)
+    light_curve = LightCurve(columns, time=tpf.time[rows], meta=meta)
+    light_curve._star_share = _in_stamp(tpf, pixels, fit.shares[j])
+    return light_curve
+
+
+def _in_stamp(tpf, pixels, values):
+    """Return values of pixels (p,) as an image (ny, nx) of one stamp, 0 where there are none."""
+    image = np.zeros(tpf.shape)
+    ny, nx = tpf.shape
+    inside = (pixels.x >= 0) & (pixels.x < nx) & (pixels.y >= 0) & (pixels.y < ny)
+    image[pixels.y[inside].astype(int), pixels.x[inside].astype(int)] = values[inside]
+    return image
 
 
 def _ratio(flux, flux_err):

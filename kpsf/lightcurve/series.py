@@ -53,6 +53,7 @@ class LightCurve(TimeSeries):
 
     _stamp_fits = None
     _fitted_cadences = None
+    _star_share = None
 
     @property
     def stamp_fits(self):
@@ -96,6 +97,16 @@ class LightCurve(TimeSeries):
         >>> good.to_lightkurve().flatten().to_periodogram()  # doctest: +SKIP
         """
         return to_lightkurve(self)
+
+    @property
+    def star_share(self):
+        """Share of the star in the light of each pixel of its stamp, ndarray of shape (ny, nx).
+
+        None for the light curve of one star that was fitted alone; of a
+        scene, what `extract_light_curve` returned has it, not what was read
+        from a file.
+        """
+        return self._star_share
 
     def write(self, path, overwrite=False, format=None, **kwargs):
         """Write a FITS, ECSV or CSV file, whole or not at all.

@@ -6,17 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes, sandwich
-from .images import moving_images
-from .motion import find_breaks, smooth
+from .images import MovingImages
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, displacement_fields, sharpen
+from .prepare import background_images, sharpen, star_shifts
+from .shifts import find_motion
 from .templates import EmpiricalImages, GivenImages
 
 __all__ = ['SceneFit', 'fit_scene']
-
-# Rounds in which shifts are measured, and the largest step in pixels at which that ends.
-_MAX_ROUNDS, _STILL = 6, 2e-3
-_THRUSTER = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +41,8 @@ class SceneFit:
         Modes in which the images changed, in e-/s; m may be 0.
     alone_err : ndarray, shape (n, k)
         Errors that the fluxes would have if each star were alone.
+    shares : ndarray, shape (k, p)
+        Part of the light of all stars in each pixel that is the star's, on average.
     """
 
     reference: object
@@ -61,6 +59,7 @@ class SceneFit:
     cosmic: np.ndarray
     changes: np.ndarray
     alone_err: np.ndarray
+    shares: np.ndarray
 
 
 def fit_scene(pixels, reference, n_free, background, scene):
@@ -82,23 +81,27 @@ def fit_scene(pixels, reference, n_free, background, scene):
     SceneFit
     """
     backgrounds = background_images(pixels, background)
-    shift, shift_err, breaks = _find_motion(pixels, reference, n_free, backgrounds, scene)
-    still, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
-    if reference is not still:
-        shift, shift_err, breaks = _find_motion(pixels, reference, n_free, backgrounds, scene)
+    images = MovingImages(reference, pixels)
+    shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene)
+    blurred, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
+    if reference is not blurred:
+        images = MovingImages(reference, pixels)
+        shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
+                                               scene)
+    stars = images(star_shifts(reference, shift, scene.fields))
     if scene.is_empirical:
-        learn = EmpiricalImages(pixels, reference, n_free, backgrounds, shift, scene.fields,
-                                breaks, scene.n_modes)
+        learn = EmpiricalImages(pixels, reference, stars, n_free, backgrounds, breaks,
+                                scene.n_modes)
     else:
-        learn = GivenImages(pixels, reference, n_free, backgrounds, shift, scene.fields)
+        learn = GivenImages(reference, stars, n_free, backgrounds)
     design, known = learn.images(pixels.used)
     fits, used, cosmic = _fit_without_cosmic_rays(pixels, design, known, scene.cosmic_rays)
     if scene.is_empirical and cosmic.any():
         # What was learned may have been learned from them.
         design, known = learn.images(used)
         fits = _fit(pixels, design, known, used)
-    return _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgrounds,
-                         (shift[:, :2], shift_err[:, :2]), learn.changes)
+    return _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
+                         backgrounds, (shift[:, :2], shift_err[:, :2]), learn.changes)
 
 
 def _fit(pixels, design, known, used):
@@ -122,93 +125,8 @@ def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
     return fits, used, cosmic
 
 
-def _find_motion(pixels, reference, n_free, backgrounds, scene):
-    """Return smooth shifts (n, f), their errors before smoothing, and where they begin anew."""
-    n = pixels.n_cadences
-    told = np.zeros((n, 2))
-    told[:] = np.nan_to_num(pixels.motion())
-    has_told = np.isfinite(pixels.motion()).any()
-    thrusters = (pixels.first.quality[pixels.rows[0]] & _THRUSTER) > 0
-    cadenceno = pixels.first.cadenceno[pixels.rows[0]]
-    source = scene.motion or ('both' if has_told else 'data')
-    n_fields = len(displacement_fields(reference, scene.fields))
-    still, unknown = np.zeros((n, n_fields)), np.full((n, n_fields), np.nan)
-    if source == 'none':
-        return still, unknown, find_breaks(cadenceno)
-    if source == 'pos_corr':
-        if not has_told:
-            raise ValueError(f"motion='pos_corr' needs the columns POS_CORR1 and POS_CORR2, but "
-                             f"those of {pixels.first.target} have no values: pass motion='data'.")
-        still[:, :2] = told - told.mean(axis=0)
-        return still, unknown, find_breaks(cadenceno, told)
-    measured, error = _measure_shifts(pixels, reference, n_free, backgrounds, scene)
-    breaks = find_breaks(cadenceno, measured[:, :2], thrusters)
-    variance = error**2
-    if source == 'both' and has_told:
-        measured, variance = _combine(measured, variance, told, np.isfinite(pixels.motion()))
-    smoothed = np.column_stack([smooth(measured[:, j], variance[:, j], breaks)
-                                for j in range(n_fields)])
-    return smoothed, error, breaks
-
-
-def _combine(measured, variance, told, is_known):
-    """Return the weighted mean of shifts from the pixels and from the file, and its variance."""
-    measured, variance = measured.copy(), variance.copy()
-    for axis in range(2):
-        mine = np.isfinite(measured[:, axis]) & np.isfinite(variance[:, axis])
-        both = mine & is_known[:, axis]
-        if not both.any():
-            continue
-        rest = measured[both, axis] - told[both, axis]
-        offset = np.median(rest)
-        spread = (1.4826 * np.median(np.abs(rest - offset)))**2
-        # What the two differ by beyond the noise of the pixels is the error of the file.
-        error = max(spread - np.median(variance[both, axis]), 1e-8)
-        own = np.where(mine, 1.0 / np.where(mine, variance[:, axis], 1.0), 0.0)
-        weight = np.where(is_known[:, axis], 1.0 / error, 0.0)
-        total = np.maximum(own + weight, 1e-12)
-        measured[:, axis] = (own * np.where(mine, measured[:, axis], 0.0)
-                             + weight * (told[:, axis] + offset)) / total
-        variance[:, axis] = 1.0 / total
-    return measured, variance
-
-
-def _measure_shifts(pixels, reference, n_free, backgrounds, scene):
-    """Return the motion of every cadence (n, f) and its errors, fluxes and background free."""
-    n, k = pixels.n_cadences, len(reference.flux)
-    fields = displacement_fields(reference, scene.fields)
-    motion = np.zeros((n, fields.shape[0]))
-    mean_flux = np.maximum(reference.flux, 0.0)
-    relative = np.ones((n, n_free))
-    variance = None
-    for _ in range(_MAX_ROUNDS):
-        moved = np.einsum('nf,fkd->nkd', motion, fields)
-        images, by_x, by_y = moving_images(reference, pixels, moved, slopes=True)
-        flux = np.broadcast_to(mean_flux, (n, k)).copy()
-        flux[:, :n_free] *= relative
-        slopes = np.stack([np.einsum('nk,nkp->np', flux * fields[f, :, 0], by_x)
-                           + np.einsum('nk,nkp->np', flux * fields[f, :, 1], by_y)
-                           for f in range(len(fields))], axis=1)
-        design = np.concatenate([images[:, :n_free], slopes, np.broadcast_to(
-            backgrounds, (n, *backgrounds.shape))], axis=1)
-        constant = (mean_flux[n_free:, np.newaxis] * images[:, n_free:]).sum(axis=1)
-        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope,
-                              pixels.floor, used=pixels.used, variance=variance, n_rounds=1)
-        step = np.nan_to_num(fits.amplitudes[:, n_free:n_free + len(fields)])
-        relative = np.nan_to_num(fits.amplitudes[:, :n_free] / np.where(
-            mean_flux[:n_free] > 0, mean_flux[:n_free], np.nan), nan=1.0)
-        step = np.clip(step, -1.0, 1.0)
-        motion = motion + step
-        variance = fits.variance
-        if np.abs(step).max(initial=0.0) < _STILL:
-            break
-    chosen = range(n_free, n_free + len(fields))
-    error = np.sqrt(np.stack([fits.covariance[:, j, j] for j in chosen], axis=1))
-    return motion, error
-
-
-def _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgrounds, motion,
-                  changes):
+def _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic, backgrounds,
+                  motion, changes):
     """Return the `SceneFit` of fits to all pixels."""
     n = pixels.n_cadences
     flux, covariance = fits.amplitudes[:, :n_free], fits.covariance[:, :n_free, :n_free]
@@ -226,4 +144,13 @@ def _as_scene_fit(pixels, reference, n_free, fits, design, used, cosmic, backgro
         alone_err = 1.0 / np.sqrt(alone)
     return SceneFit(reference, flux, covariance, robust, background,
                     np.sqrt(spread) if len(level) else np.zeros(n), *motion, fits.mean,
-                    fits.variance, used, cosmic, changes, alone_err)
+                    fits.variance, used, cosmic, changes, alone_err,
+                    _shares(fits, design, known, n_free))
+
+
+def _shares(fits, design, known, n_free):
+    """Return the part (k, p) of the stars' mean light in each pixel that each of them has."""
+    flux = np.nanmedian(fits.amplitudes[:, :n_free], axis=0)
+    light = flux[:, np.newaxis] * design[:, :n_free].mean(axis=0)
+    total = light.sum(axis=0) + known.mean(axis=0)
+    return np.clip(light / np.where(total > 0, total, np.inf), 0.0, 1.0)

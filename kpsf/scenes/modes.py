@@ -14,7 +14,8 @@ from .motion import smooth
 
 __all__ = ['MAX_MODES', 'learn_changes']
 
-MAX_MODES = 6
+# More modes than these, or than one in six pixels, are not looked for.
+MAX_MODES = 12
 # Parts into which the cadences, in blocks of this length, and the pixels are divided.
 _N_PARTS, _N_PIXEL_PARTS, _BLOCK = 4, 4, 8
 
@@ -67,28 +68,31 @@ def _principal(rest, n_modes):
 def _count_modes(rest):
     """Return how many modes predict pixels of cadences that were left out best."""
     n, p = rest.shape
-    most = min(MAX_MODES, p // 4, n // (2 * _BLOCK))
+    most = min(MAX_MODES, max(p // 6, 1), n // (2 * _BLOCK))
     if most < 1:
         return 0
     pixels = np.random.default_rng(0).permutation(p) % _N_PIXEL_PARTS
-    errors = np.zeros(most + 1)
+    errors = []
     for part in range(_N_PARTS):
         out = _parts(n) == part
-        if not out.any() or out.all():
-            return 0
         modes, _ = _principal(rest[~out], most)
-        for pixel_part in range(_N_PIXEL_PARTS):
-            hidden = pixels == pixel_part
-            errors += _prediction_errors(rest[out], modes, hidden)
-    return int(np.argmin(errors))
+        errors += [_prediction_errors(rest[out], modes, pixels == hidden)
+                   for hidden in range(_N_PIXEL_PARTS)]
+    # Fewer modes, if they are as good within the error of the comparison: a choice that hangs on
+    # noise would be another for the next series.
+    excess = np.array(errors)
+    excess = excess - excess[:, [np.argmin(excess.sum(axis=0))]]
+    uncertainty = excess.std(axis=0) / np.sqrt(len(excess))
+    return int(np.argmax(excess.mean(axis=0) <= uncertainty))
 
 
 def _prediction_errors(rest, modes, hidden):
     """Return the squared errors (j + 1,) of hidden pixels with 0 to j modes."""
-    errors = [(rest[:, hidden]**2).sum()]
+    seen, unseen = modes[:, ~hidden], modes[:, hidden]
+    target, known = rest[:, hidden], rest[:, ~hidden] @ seen.T
+    overlap = seen @ seen.T
+    errors = [(target**2).sum()]
     for j in range(1, len(modes) + 1):
-        seen = modes[:j][:, ~hidden]
-        coefficients = np.linalg.lstsq(seen.T, rest[:, ~hidden].T, rcond=1e-8)[0]
-        predicted = coefficients.T @ modes[:j][:, hidden]
-        errors.append(((rest[:, hidden] - predicted)**2).sum())
+        coefficients = known[:, :j] @ np.linalg.pinv(overlap[:j, :j], rcond=1e-8, hermitian=True)
+        errors.append(((target - coefficients @ unseen[:j])**2).sum())
     return np.array(errors)

@@ -39,8 +39,8 @@ def find_cosmic_rays(residual, sigma, used):
     if len(residual) < 2 * _WINDOW:
         return np.zeros(residual.shape, dtype=bool)
     values = np.where(used, residual / sigma, 0.0)
-    # What a model lacks changes slowly.
-    values -= median_filter(values, size=(_WINDOW, 1), mode='mirror')
+    # What a model lacks changes slowly; of the first and the last cadence nothing can be said.
+    values -= median_filter(values, size=(_WINDOW, 1), mode='nearest')
     usual = np.quantile(np.abs(values), 1.0 - max(_RARE, 1.5 / len(values)), axis=0) / _WITHIN
     values /= np.maximum(usual, 1.0)
     high = values > _THRESHOLD

@@ -13,7 +13,8 @@ from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
 from .reference import Reference, fit_reference, typical_shifts
 from .stars import find_stars, place_stars
 
-__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'sharpen', 'stars_of']
+__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'sharpen', 'star_shifts',
+           'stars_of']
 
 TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 # Stars this near to each other in units of the FWHM cannot be found, only known.
@@ -42,6 +43,11 @@ def displacement_fields(reference, fields):
     known = {'shift': [(one, zero), (zero, one)], 'scale': [(x, y)], 'roll': [(-y, x)]}
     return np.array([np.column_stack(pair) for name in fields for pair in known[name]
                      if name == 'shift' or len(x) > 1])
+
+
+def star_shifts(reference, motion, fields):
+    """Return the shift of every star in every cadence (n, k, 2), given the motion (n, f)."""
+    return np.einsum('nf,fkd->nkd', motion, displacement_fields(reference, fields))
 
 
 def stars_of(scene, tpfs):

@@ -58,6 +58,10 @@ class Scene:
         they are refined in the mean image within that. 0 holds them.
     n_modes : int, optional
         Shape modes of ``'empirical'``; by default what the data support.
+    roll : bool, optional
+        Whether to divide each flux by a polynomial of the place of its star,
+        which is fitted together with a smooth curve of time. Default: for
+        K2, where the stars move by more than 0.3 pixels.
     cosmic_rays : bool, optional
         Whether to leave out pixels that are too high in a single cadence.
 
@@ -96,6 +100,7 @@ class Scene:
     fields: tuple = ('shift',)
     position_error: float = 0.1
     n_modes: int | None = None
+    roll: bool | None = None
     cosmic_rays: bool = True
 
     def __post_init__(self):

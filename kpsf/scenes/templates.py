@@ -4,15 +4,15 @@
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
-from .images import moving_images
 from .modes import learn_changes
-from .prepare import displacement_fields
 
 __all__ = ['EmpiricalImages', 'GivenImages']
 
 # What a base PSF lacks far out, as a share of the star and a power of the distance: it decides
 # whose the light is where the base has almost none, and how it changes there with the motion.
 _HALO, _HALO_POWER = 0.01, 1.5
+# A pixel whose stars are fainter than this share of their mean tells nothing of changes.
+_FAINTEST = 0.05
 
 
 class GivenImages:
@@ -20,18 +20,16 @@ class GivenImages:
 
     Parameters
     ----------
-    pixels : ScenePixels
     reference : Reference
+    images : ndarray, shape (n, k, p)
+        The stars under its PSF at a flux of 1, moved.
     n_free : int
         Stars with light curves; the first.
     backgrounds : ndarray, shape (b, p)
-    shift : ndarray, shape (n, f)
-    fields : tuple of str
     """
 
-    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields):
-        self.changes = np.zeros((0, pixels.x.size))
-        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
+    def __init__(self, reference, images, n_free, backgrounds):
+        self.changes = np.zeros((0, images.shape[2]))
         self._design = _with_backgrounds(images[:, :n_free], backgrounds)
         self._known = np.einsum('k,nkp->np', reference.flux[n_free:], images[:, n_free:])
 
@@ -53,7 +51,8 @@ class EmpiricalImages:
 
     Parameters
     ----------
-    pixels, reference, n_free, backgrounds, shift, fields
+    pixels : ScenePixels
+    reference, images, n_free, backgrounds
         As for `GivenImages`.
     breaks : ndarray of bool, shape (n,)
         Where smoothing begins anew.
@@ -61,57 +60,55 @@ class EmpiricalImages:
         By default as many as the data support.
     """
 
-    def __init__(self, pixels, reference, n_free, backgrounds, shift, fields, breaks, n_modes):
+    def __init__(self, pixels, reference, images, n_free, backgrounds, breaks, n_modes):
         self._pixels, self._n_free, self._backgrounds = pixels, n_free, backgrounds
         self._reference, self._breaks, self._n_wanted = reference, breaks, n_modes
-        images = moving_images(reference, pixels, _star_shifts(reference, shift, fields))
         self._on_pixels = np.clip(images.sum(axis=2), 1e-6, None)
         # Stars that the mean image does not show get what nobody else wants.
-        flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
+        self._flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
         # A sum would give the halo of one star a share of the core of another.
-        self._light = flux[:, np.newaxis] * np.hypot(images, _halo(reference, pixels))
+        self._images = np.hypot(images, _halo(reference, pixels))
         self.changes = np.zeros((0, pixels.x.size))
 
     def images(self, used):
         """Return the design (n, k + b, p), and what is known besides, (n, p)."""
         pixels, n_free = self._pixels, self._n_free
         mean = pixels.mean(pixels.net, used) - self._reference.background
-        total = self._light.sum(axis=1)
-        light = self._light * (mean / pixels.mean(total, used))
-        shares = self._light / total[:, np.newaxis]
-        flux = (light.sum(axis=2) / self._on_pixels).mean(axis=0)
-        unit = light / flux[:, np.newaxis]
-        unit *= (self._on_pixels / unit.sum(axis=2))[:, :, np.newaxis]
-        changes = self._learn(used, unit, flux, shares)
-        images = unit + shares * (changes[:, np.newaxis] / flux[:, np.newaxis])
+        total = self._flux @ self._images
+        # Every pixel of the base's mean image is brought to that of the data.
+        scale = mean / pixels.mean(total, used)
+        raw = self._images @ scale
+        flux = self._flux * (raw / self._on_pixels).mean(axis=0)
+        unit = self._on_pixels / raw
+        changes = self._learn(used, scale, unit, flux, total) / total
         # Light is moved, not made; of the stars without a light curve, parts may leave the stamp.
-        lost = self._on_pixels - images.sum(axis=2)
-        lost[:, n_free:] = 0.0
-        images += (lost / self._on_pixels)[:, :, np.newaxis] * unit
+        moved = (self._images @ changes[:, :, np.newaxis])[:, :, 0] * (self._flux / flux)
+        moved[:, n_free:] = 0.0
+        unit = unit * (1.0 - moved / self._on_pixels)
+        images = changes[:, np.newaxis] * (self._flux / flux)[:, np.newaxis]
+        images += unit[:, :, np.newaxis] * scale
+        images *= self._images
         known = np.einsum('k,nkp->np', flux[n_free:], images[:, n_free:])
         return _with_backgrounds(images[:, :n_free], self._backgrounds), known
 
-    def _learn(self, used, unit, flux, shares):
+    def _learn(self, used, scale, unit, flux, total):
         """Return the smooth changes (n, p) of the light of all stars, at their mean fluxes."""
         pixels, n_free = self._pixels, self._n_free
-        design = _with_backgrounds(unit[:, :n_free], self._backgrounds)
-        constant = np.einsum('k,nkp->np', flux[n_free:], unit[:, n_free:])
-        fits = fit_amplitudes(pixels.rate, design, pixels.background + constant, pixels.slope,
-                              pixels.floor, used=used)
+        images = self._images * scale * unit[:, :, np.newaxis]
+        constant = np.einsum('k,nkp->np', flux[n_free:], images[:, n_free:])
+        fits = fit_amplitudes(pixels.rate, _with_backgrounds(images[:, :n_free],
+                                                             self._backgrounds),
+                              pixels.background + constant, pixels.slope, pixels.floor, used=used)
         relative = np.ones(self._on_pixels.shape)
         relative[:, :n_free] = fits.amplitudes[:, :n_free] / flux[:n_free]
-        brightness = np.maximum(np.einsum('nk,nkp->np', relative, shares), 0.05)
+        brightness = ((relative * self._flux)[:, np.newaxis] @ self._images)[:, 0] / total
         sigma = np.sqrt(pixels.mean(fits.variance, used))
         known = used & np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
-        residual = np.where(known, (pixels.rate - fits.mean) / (brightness * sigma), 0.0)
+        residual = np.where(known, (pixels.rate - fits.mean)
+                            / (np.maximum(brightness, _FAINTEST) * sigma), 0.0)
         modes, series = learn_changes(residual, self._breaks, self._n_wanted)
         self.changes = modes * sigma
         return series @ self.changes
-
-
-def _star_shifts(reference, shift, fields):
-    """Return the shift of every star in every cadence (n, k, 2)."""
-    return np.einsum('nf,fkd->nkd', shift, displacement_fields(reference, fields))
 
 
 def _with_backgrounds(images, backgrounds):

@@ -136,6 +136,8 @@ def _smooth_pixel(design, light, used):
 def _shares(tpf, curves, star, image):
     """Return the part of each pixel's light (ny, nx) that is the star's."""
     curve = pick_star(curves, star)
+    if curve.star_share is not None:
+        return curve.star_share
     place = _place(curve)
     others = (_neighbours(image, place) if isinstance(curves, LightCurve)
               else _others(curves, place))
