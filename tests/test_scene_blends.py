@@ -16,9 +16,6 @@ from kpsf import (
     simulate_tpf,
 )
 from kpsf.scenes.noise import excess_noise
-from kpsf.scenes.pixels import gather_pixels
-from kpsf.scenes.prepare import fit_mean_image
-from kpsf.scenes.smear import fit_moving_stars
 
 N, ECLIPSE, DEPTH = 400, slice(160, 220), 0.1
 HEADERS = {'Kepler': {'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4},
@@ -145,36 +142,6 @@ def test_stars_on_either_side_of_an_edge_between_stamps_are_told_apart(tmp_path)
         scatter += (curves.flux.value - truths[0]).var(axis=0)
     ratio = np.sqrt(variance / scatter)
     assert np.all((ratio > 0.9) & (ratio < 1.1))
-
-
-def fit_both_ways(tpf, scene):
-    """Return the fits of the mean image as it is, and of moving stars."""
-    pixels, none = gather_pixels([tpf]), np.full(2, np.nan)
-    x, y = np.array(scene.stars['x']), np.array(scene.stars['y'])
-    return (fit_mean_image(pixels, scene, x, y, none, 'known'),
-            fit_moving_stars(pixels, scene, x, y, none, 2, 'known'))
-
-
-def test_the_distance_of_moving_stars_is_not_that_of_their_smeared_image(tmp_path):
-    psf, places = gaussian_prf(), np.array([[4.8, 5.1], [6.0, 5.1]])
-    tpf, _ = simulate(tmp_path, 'Kepler', psf, places, np.array([1.9e5, 1e4]))
-    smeared, moving = (np.diff(fit.x)[0] - 1.2 for fit in
-                       fit_both_ways(tpf, scene_of(psf, places)))
-    assert abs(smeared) > 5e-3
-    assert abs(moving) < 5e-4
-
-
-@pytest.mark.parametrize('reason', ['no motion is wanted', 'the PSF is not that of the stars'])
-def test_a_mean_image_is_left_alone_where_its_smear_cannot_be_told(tmp_path, reason):
-    psf, places = gaussian_prf(), np.array([[4.8, 5.1], [6.0, 5.1]])
-    tpf, _ = simulate(tmp_path, 'Kepler', psf, places, np.array([1.9e5, 1e4]))
-    options = {'motion': 'none'} if reason == 'no motion is wanted' else {}
-    if not options:
-        psf = EllipticalGaussianPRF.from_stddev(1.0, 0.0, 0.0, 1.5, 1.5, 0.0)
-        psf.fixed.update(a=True, b=True, c=True)
-    plain, moving = fit_both_ways(tpf, scene_of(psf, places, **options))
-    np.testing.assert_array_equal(moving.x, plain.x)
-    np.testing.assert_array_equal(moving.flux, plain.flux)
 
 
 def test_scatter_counts_as_excess_where_chance_does_not_explain_it():

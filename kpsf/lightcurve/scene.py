@@ -15,9 +15,8 @@ from ..scenes import Scene
 from ..scenes.fit import fit_scene
 from ..scenes.noise import excess_noise, scatter
 from ..scenes.pixels import as_target_pixels, gather_pixels
-from ..scenes.prepare import stars_of
+from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
-from ..scenes.smear import fit_moving_stars
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
@@ -70,7 +69,7 @@ def extract_scene(tpfs, scene, covariance):
     pixels = gather_pixels(tpfs)
     background = _background_of(scene, pixels)
     names, x, y, flux, n_free = stars_of(scene, tpfs)
-    reference = fit_moving_stars(pixels, scene, x, y, flux, n_free, background)
+    reference = fit_mean_image(pixels, scene, x, y, flux, background)
     fit = fit_scene(pixels, reference, n_free, background, scene)
     matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
     quality = _quality_of_fit(pixels, fit)
@@ -114,7 +113,7 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance,
                'background': known * FLUX_UNIT, 'background_err': fit.background_err * FLUX_UNIT,
                **quality, 'n_pixels': n_pixels,
                'converged': np.isfinite(flux), 'cadenceno': tpf.cadenceno[rows],
-               'quality': tpf.quality[rows], 'flags': _flags(tpf, fit, j, flux, x, y)}
+               'quality': tpf.quality[rows], 'flags': _flags(pixels, fit, j, flux, x, y)}
     fraction = fit.reference.images[j].sum()
     columns['flux_fraction'] = np.full(len(flux), fraction)
     columns['flags'] |= np.where(fraction < LEAST_FRACTION, int(FitFlag.LITTLE_FLUX_INSIDE), 0)
@@ -167,16 +166,16 @@ def _quality_of_fit(pixels, fit):
                              used=fit.used, axis=1)}
 
 
-def _flags(tpf, fit, j, flux, x, y):
+def _flags(pixels, fit, j, flux, x, y):
     """Return the flags (n,) of a star."""
-    ny, nx = tpf.shape
-    lone = np.nanmedian(fit.alone_err[:, j])
-    own = np.sqrt(np.nanmedian(fit.covariance[:, j, j]))
+    good = np.isfinite(flux)
+    lone = np.median(fit.alone_err[good, j]) if good.any() else np.nan
+    own = np.sqrt(np.median(fit.covariance[good, j, j])) if good.any() else np.nan
     noticed = {
-        FitFlag.NO_COVARIANCE: ~np.isfinite(flux),
+        FitFlag.NO_COVARIANCE: ~good,
         FitFlag.TOO_FEW_PIXELS: fit.used.sum(axis=1) < fit.flux.shape[1],
         FitFlag.FLUX_NOT_POSITIVE: flux <= 0,
-        FitFlag.CENTROID_OUTSIDE: ~((x > -0.5) & (x < nx - 0.5) & (y > -0.5) & (y < ny - 0.5)),
+        FitFlag.CENTROID_OUTSIDE: ~_is_inside(pixels.tpfs, x, y),
         FitFlag.COSMIC_RAY: fit.cosmic.any(axis=1),
         FitFlag.NOT_SEPARABLE: np.full(len(flux), own > NOT_SEPARABLE * lone),
     }
@@ -184,6 +183,16 @@ def _flags(tpf, fit, j, flux, x, y):
     for flag, found in noticed.items():
         flags |= np.where(found, int(flag), 0)
     return flags
+
+
+def _is_inside(tpfs, x, y):
+    """Say which places, counted from the first pixel of the first stamp, are in one of them."""
+    inside = np.zeros(len(x), dtype=bool)
+    for tpf in tpfs:
+        ny, nx = tpf.shape
+        column, row = x + tpfs[0].column - tpf.column, y + tpfs[0].row - tpf.row
+        inside |= (column > -0.5) & (column < nx - 0.5) & (row > -0.5) & (row < ny - 0.5)
+    return inside
 
 
 def _warn_if_useless(tpf, name, curve):

@@ -8,7 +8,7 @@ import numpy as np
 from .._kernels.linear import fit_amplitudes, sandwich
 from .images import MovingImages
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, star_shifts
+from .prepare import background_images, sharpen, star_shifts
 from .shifts import find_motion
 from .templates import EmpiricalImages, GivenImages
 
@@ -83,6 +83,11 @@ def fit_scene(pixels, reference, n_free, background, scene):
     backgrounds = background_images(pixels, background)
     images = MovingImages(reference, pixels)
     shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene)
+    blurred, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
+    if reference is not blurred:
+        images = MovingImages(reference, pixels)
+        shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
+                                               scene)
     stars = images(star_shifts(reference, shift, scene.fields))
     if scene.is_empirical:
         learn = EmpiricalImages(pixels, reference, stars, n_free, backgrounds, breaks,
@@ -111,7 +116,9 @@ def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
     fits, used = _fit(pixels, design, known, pixels.used), pixels.used
     cosmic = np.zeros_like(used)
     if is_wanted:
-        cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance), used)
+        is_fitted = np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
+        cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance),
+                                  used & is_fitted)
         if cosmic.any():
             used = used & ~cosmic
             fits = _fit(pixels, design, known, used)

@@ -67,26 +67,29 @@ def smooth(series, variance, breaks=None):
     """
     n = len(series)
     variance = np.broadcast_to(np.asarray(variance, dtype=float), (n,))
-    known = np.isfinite(series) & np.isfinite(variance) & (variance > 0)
-    if known.sum() < 5:
-        return np.where(known, series, np.mean(series[known]) if known.any() else 0.0)
-    typical = np.median(variance[known])
+    known = np.isfinite(series) & np.isfinite(variance) & (variance >= 0)
+    middle = np.mean(series[known]) if known.any() else 0.0
+    typical = np.median(variance[known]) if known.any() else 0.0
+    if known.sum() < 5 or typical == 0.0:
+        return np.where(known, series, middle)
+    # What is much better known than the rest needs no more weight than this.
+    variance = np.maximum(variance, 1e-6 * typical)
     weight = np.where(known, typical / np.where(known, variance, 1.0), 0.0)
-    values = np.where(known, series, 0.0)
+    values = np.where(known, series - middle, 0.0)
     bands, n_free = _penalty(n, breaks)
-    curves = [_curve(values, weight, penalty * bands) for penalty in _PENALTIES]
+    curves = [_curve(values, weight, bands, penalty) for penalty in _PENALTIES]
     scores = [_score(values, weight, curve, penalty, n_free)
               for curve, penalty in zip(curves, _PENALTIES)]
     curve = curves[int(np.argmin(scores))]
-    rest = (values - curve)[known]
+    rest = (np.abs(values - curve) / np.sqrt(variance))[known]
     # What the noise itself may scatter beyond its variance is no jitter.
     margin = 1.0 + 4.0 * np.sqrt(2.0 / known.sum())
-    jitter = max((1.4826 * np.median(np.abs(rest)))**2 - margin * typical, 0.0)
+    jitter = typical * max((1.4826 * np.median(rest))**2 - margin, 0.0)
     noise = np.where(known, variance, np.inf)
     share = jitter / (jitter + noise)
     # A single excursion is as real as motion that goes on.
     share = np.where((values - curve)**2 > _EXCURSION**2 * (jitter + noise), 1.0, share)
-    return curve + np.where(known, share * (values - curve), 0.0)
+    return middle + curve + np.where(known, share * (values - curve), 0.0)
 
 
 def _penalty(n, breaks):
@@ -103,19 +106,19 @@ def _penalty(n, breaks):
     return bands, int(inside.sum())
 
 
-def _curve(values, weight, bands):
+def _curve(values, weight, bands, penalty):
     """Return the minimum (n,) of squared residuals and penalty."""
-    bands = bands.copy()
-    # A whiff of weight keeps what nothing determines finite.
-    bands[2] += weight + 1e-9
+    bands = penalty * bands
+    # A whiff of weight keeps what nothing determines finite, above the rounding of the penalty.
+    bands[2] += weight + 1e-9 + 1e-14 * penalty
     return solveh_banded(bands, weight * values, check_finite=False)
 
 
 def _score(values, weight, curve, penalty, n_free):
     """Return the generalised cross-validation score of a curve."""
-    n = len(values)
+    n, n_known = len(values), np.count_nonzero(weight)
     # Eigenvalues of second differences on a long series; each segment has two free parameters.
     angle = np.pi * (np.arange(n_free) + 1) / (n_free + 1)
-    freedom = (n - n_free) + (1.0 / (1.0 + penalty * (2.0 - 2.0 * np.cos(angle))**2)).sum()
-    freedom = min(freedom, n - 1e-6)
-    return (weight * (values - curve)**2).sum() / (1.0 - freedom / n)**2
+    stiffness = penalty / weight.mean() * (2.0 - 2.0 * np.cos(angle))**2
+    freedom = min((n - n_free) + (1.0 / (1.0 + stiffness)).sum(), n_known - 1e-6)
+    return (weight * (values - curve)**2).sum() / (1.0 - freedom / n_known)**2

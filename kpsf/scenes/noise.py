@@ -10,8 +10,13 @@ __all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter']
 # and how much of it may be in the cadences next to it.
 _THRESHOLD, _NEIGHBOUR_SHARE = 6.0, 0.5
 _WINDOW = 5
+# What more than this share of the cadences has is no cosmic ray, and how many standard deviations
+# of white noise, of which a median of five was taken, the others are within.
+_RARE, _WITHIN = 0.05, 1.98
 # Cadences that tell a scatter.
 _FEWEST = 20
+# How low a cosmic ray may pull other pixels, relative to itself.
+_PULL = 0.6
 # A track of more pixels is none.
 _MOST = 6
 # Relative error of the square of `scatter`, times the root of the number of values.
@@ -33,16 +38,18 @@ def find_cosmic_rays(residual, sigma, used):
     -------
     ndarray of bool, shape (n, p)
     """
-    if len(residual) < _WINDOW:
+    if len(residual) < 2 * _WINDOW:
         return np.zeros(residual.shape, dtype=bool)
     values = np.where(used, residual / sigma, 0.0)
-    # What a model lacks changes slowly.
+    # What a model lacks changes slowly; of the first and the last cadence nothing can be said.
     values -= median_filter(values, size=(_WINDOW, 1), mode='nearest')
-    usual = 1.4826 * np.median(np.abs(values), axis=0)
+    usual = np.quantile(np.abs(values), 1.0 - max(_RARE, 1.5 / len(values)), axis=0) / _WITHIN
     values /= np.maximum(usual, 1.0)
     high = values > _THRESHOLD
-    # Where others are too low, or many too high, the image has moved.
-    moved = (values < -_THRESHOLD).any(axis=1) | (high.sum(axis=1) > _MOST)
+    # Where others are as much too low, or many too high, the image has moved; a cosmic ray makes
+    # its star too bright, and its other pixels too low by less.
+    lowest = np.minimum(-_THRESHOLD, -_PULL * values.max(axis=1, initial=0.0))
+    moved = (values < lowest[:, np.newaxis]).any(axis=1) | (high.sum(axis=1) > _MOST)
     high[moved] = False
     share = np.zeros_like(high)
     for step in (1, -1):

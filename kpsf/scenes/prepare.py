@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """From a scene and target pixels to the fit of the mean image."""
 
+from dataclasses import replace
 
 import numpy as np
 from astropy.modeling import Model
@@ -9,15 +10,17 @@ from scipy.ndimage import maximum_filter
 from ..guidance.information import Star
 from ..models import EllipticalGaussianPSF
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
-from .reference import Reference, fit_reference
+from .reference import Reference, fit_reference, typical_shifts
 from .stars import find_stars, place_stars
 
-__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'star_shifts',
+__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'sharpen', 'star_shifts',
            'stars_of']
 
 TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 # Stars this near to each other in units of the FWHM cannot be found, only known.
 _LEAST_CONTRAST = 3e-3
+# Standard deviation of shifts in pixels that blurs nothing.
+_AT_REST = 1e-3
 
 
 def background_images(pixels, background):
@@ -31,11 +34,15 @@ def background_images(pixels, background):
 
 
 def displacement_fields(reference, fields):
-    """Return how far each star moves, (f, k, 2): shifts, and scale and roll about the middle."""
+    """Return how far each star moves, (f, k, 2): shifts, and scale and roll about the middle.
+
+    A star alone has neither scale nor roll.
+    """
     x, y = reference.x - reference.x.mean(), reference.y - reference.y.mean()
     one, zero = np.ones_like(x), np.zeros_like(x)
     known = {'shift': [(one, zero), (zero, one)], 'scale': [(x, y)], 'roll': [(-y, x)]}
-    return np.array([np.column_stack(pair) for name in fields for pair in known[name]])
+    return np.array([np.column_stack(pair) for name in fields for pair in known[name]
+                     if name == 'shift' or len(x) > 1])
 
 
 def star_shifts(reference, motion, fields):
@@ -96,7 +103,7 @@ def _require_near(tpfs, names, x, y):
                              'away: leave it out, or correct its position.')
 
 
-def fit_mean_image(pixels, scene, x, y, flux, background, smear=0.0):
+def fit_mean_image(pixels, scene, x, y, flux, background):
     """Return the `Reference` of a scene.
 
     Parameters
@@ -106,29 +113,50 @@ def fit_mean_image(pixels, scene, x, y, flux, background, smear=0.0):
     x, y, flux : ndarray, shape (k,)
     background : str
         'known', 'fit' or 'plane'.
-    smear : ndarray, shape (p,), optional
-        What the motion of the stars does to the mean image.
     """
-    star, free_shape = _psf_of(scene, pixels.first)
-    image = pixels.mean(pixels.net) - smear
+    star = _psf_of(scene, pixels.first)
+    start = Reference(star, x, y, flux, np.zeros((len(x), pixels.x.size)),
+                      np.zeros(pixels.x.size))
+    return _fit_from(start, pixels, scene, background)
+
+
+def sharpen(reference, pixels, scene, background, shift):
+    """Return the `Reference` that the mean image of moving stars has, if they move.
+
+    Parameters
+    ----------
+    reference : Reference
+        Of stars at rest: its PSF has the motion in it.
+    pixels, scene, background
+        As for `fit_mean_image`.
+    shift : ndarray, shape (n, 2)
+    """
+    if shift.std(axis=0).max() < _AT_REST:
+        return reference
+    motion, weights = typical_shifts(shift)
+    return _fit_from(replace(reference, motion=motion, weights=weights), pixels, scene, background)
+
+
+def _fit_from(start, pixels, scene, background):
+    """Return the fit of the mean image, from a start."""
+    image = pixels.mean(pixels.net)
     count = np.maximum(pixels.used.sum(axis=0), 1)
     variance = pixels.variance_of(pixels.mean(pixels.rate)) / count
-    start = Reference(star, x, y, flux, np.zeros((len(x), image.size)), np.zeros(image.size))
+    star = start.star
+    free_shape = () if star.unit.is_image else tuple(
+        name for name in star.unit.shape_names if not star.model.fixed[name])
     return fit_reference(pixels, image, variance, start, background_images(pixels, background),
                          max(scene.position_error, 1e-4), free_shape)
 
 
 def _psf_of(scene, tpf):
-    """Return the PSF of a scene as a `Star`, and the names of parameters of it to fit."""
+    """Return the PSF of a scene as a `Star`."""
     psf = scene.base if scene.is_empirical else scene.psf
     if isinstance(psf, str) and psf == 'prf':
-        return Star(instrument_prf(tpf)), ()
+        return Star(instrument_prf(tpf))
     if isinstance(psf, Model):
         if isinstance(psf, (KeplerPRF, TessPRF)):
             require_same_detector(psf, tpf)
-        star = Star(psf)
-        return star, tuple(name for name in star.unit.shape_names
-                           if not psf.fixed[name] and not star.unit.is_image)
+        return Star(psf)
     stddev = TYPICAL_STDDEV[tpf.mission]
-    star = Star(EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0))
-    return star, tuple(star.unit.shape_names)
+    return Star(EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0))

@@ -1,20 +1,23 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The mean image of a scene: where its stars are, how bright, and what their images look like."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
 from ..guidance.information import Star
 
-__all__ = ['Reference', 'fit_reference']
+__all__ = ['Reference', 'fit_reference', 'typical_shifts']
 
 # Step of differences by position, in pixels, and by parameters of the shape, in their size.
 _STEP, _SHAPE_STEP = 1e-3, 1e-4
-_MAX_ITERATIONS, _CLOSE, _FARTHEST_STEP, _MOST_DAMPING = 60, 1e-5, 0.25, 1e6
+_MAX_ITERATIONS, _CLOSE, _FARTHEST_STEP = 60, 1e-5, 0.25
+_LEAST_DAMPING, _MOST_DAMPING = 1e-10, 1e6
 # What is known of the common place of all stars and of a background, to keep them determined.
 _COMMON_ERROR = 1.0
+# Parts of a path of shifts, each of which has four shifts to stand for it.
+_N_PARTS = 6
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,10 @@ class Reference:
         Fitted background.
     share : float
         Sum of the absolute residuals over that of the stars.
+    motion : ndarray, shape (m, 2)
+        Shifts over which the image is a mean.
+    weights : ndarray, shape (m,)
+        Their shares; the sum is 1.
     """
 
     star: Star
@@ -41,6 +48,8 @@ class Reference:
     images: np.ndarray
     background: np.ndarray
     share: float = np.nan
+    motion: np.ndarray = field(default_factory=lambda: np.zeros((1, 2)))
+    weights: np.ndarray = field(default_factory=lambda: np.ones(1))
 
     @property
     def light(self):
@@ -48,14 +57,33 @@ class Reference:
         return self.flux @ self.images
 
     def star_images(self, pixels, dx=0.0, dy=0.0):
-        """Return the stars (k, p) at a flux of 1, moved by dx and dy."""
-        return self.star.image(pixels.x, pixels.y, (self.x + dx)[:, np.newaxis],
-                               (self.y + dy)[:, np.newaxis])
+        """Return the stars (k, p) at a flux of 1, moved by dx and dy; a mean over the motion."""
+        x, y = (np.add.outer(moves, places)[:, :, np.newaxis] for moves, places in zip(
+            self.motion.T, (self.x + dx, self.y + dy)))
+        return np.tensordot(self.weights, self.star.image(pixels.x, pixels.y, x, y), axes=1)
 
     def slopes(self, pixels):
         """Return the derivatives (k, p) of `star_images` by x and by y."""
         return tuple((self.star_images(pixels, dx, dy) - self.star_images(pixels, -dx, -dy))
                      / (2.0 * _STEP) for dx, dy in ((_STEP, 0.0), (0.0, _STEP)))
+
+
+def typical_shifts(shift):
+    """Return a few shifts (m, 2) with the course and the moments of many (n, 2), and weights (m,).
+
+    A mean image is blurred by the motion; the PSF is not.
+    """
+    along = np.linalg.svd(shift - shift.mean(axis=0), full_matrices=False)[2][0]
+    found, weights = [], []
+    for part in np.array_split(np.argsort(shift @ along), min(_N_PARTS, len(shift))):
+        middle = shift[part].mean(axis=0)
+        offsets = shift[part] - middle
+        size, direction = np.linalg.eigh(offsets.T @ offsets / len(part))
+        # Four points with the mean and the covariance of the part.
+        arms = (direction * np.sqrt(2.0 * np.maximum(size, 0.0))).T
+        found += [middle + arm for arm in (*arms, *-arms)]
+        weights += [0.25 * len(part) / len(shift)] * 4
+    return np.array(found), np.array(weights)
 
 
 def fit_reference(pixels, image, variance, start, background, position_error, free_shape=()):
@@ -105,7 +133,8 @@ def _descend(pixels, image, spread, start, background, position_error, free_shap
             damping *= 10.0
         else:
             return current
-        damping *= 0.1
+        # Less would leave stars at one place, whose fluxes nothing tells apart, singular.
+        damping = max(0.1 * damping, _LEAST_DAMPING)
         current = tried
         if max(np.abs(part).max(initial=0.0) for part in step) < _CLOSE:
             break

@@ -4,6 +4,7 @@
 import operator
 from dataclasses import dataclass
 
+import numpy as np
 from astropy.modeling import Model
 
 from .._validation import require_choice, require_number
@@ -109,14 +110,11 @@ class Scene:
             value = getattr(self, name)
             if value is not None:
                 require_choice(value if isinstance(value, str) else repr(value), choices, name)
-        fields = (self.fields,) if isinstance(self.fields, str) else tuple(self.fields)
-        for name in fields:
-            require_choice(name, FIELDS, 'fields')
-        object.__setattr__(self, 'fields', fields)
+        object.__setattr__(self, 'fields', _in_order(self.fields))
         require_number(self.position_error, 'position_error', 'pass pixels')
-        if self.n_modes is not None and operator.index(self.n_modes) < 0:
-            raise ValueError(f'n_modes must be >= 0, but it is {self.n_modes}: pass a number of '
-                             'modes, or None.')
+        if self.n_modes is not None and _as_integer(self.n_modes) < 0:
+            raise ValueError(f'n_modes must be a whole number >= 0, but it is {self.n_modes!r}: '
+                             'pass a number of modes, or None.')
 
     def _require_psf(self, name, choices):
         """Raise unless a PSF is one of the choices or a model."""
@@ -133,3 +131,22 @@ class Scene:
     def is_empirical(self):
         """Whether the images of the stars are learned from the series."""
         return isinstance(self.psf, str) and self.psf == 'empirical'
+
+
+def _in_order(fields):
+    """Return the fields of a motion, the shift, which none does without, first."""
+    fields = (fields,) if isinstance(fields, str) or not np.iterable(fields) else tuple(fields)
+    for name in fields:
+        require_choice(name, FIELDS, 'fields')
+    if 'shift' not in fields:
+        raise ValueError(f"fields must contain 'shift', but they are {fields}: add it, or pass "
+                         "motion='none'.")
+    return tuple(name for name in FIELDS if name in fields)
+
+
+def _as_integer(value):
+    """Return a whole number, -1 for anything else."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        return -1

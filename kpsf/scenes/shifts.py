@@ -46,11 +46,16 @@ def find_motion(pixels, reference, images, n_free, backgrounds, scene):
     thrusters = (pixels.first.quality[pixels.rows[0]] & _THRUSTER) > 0
     cadenceno = pixels.first.cadenceno[pixels.rows[0]]
     source = scene.motion or ('both' if has_told else 'data')
-    n_fields = len(scene.fields) + (1 if 'shift' in scene.fields else 0)
-    if source == 'none' or (source == 'pos_corr' and not has_told):
-        return (np.zeros((n, 2)), np.full((n, 2), np.nan), find_breaks(cadenceno))
+    n_fields = len(displacement_fields(reference, scene.fields))
+    still, unknown = np.zeros((n, n_fields)), np.full((n, n_fields), np.nan)
+    if source == 'none':
+        return still, unknown, find_breaks(cadenceno)
     if source == 'pos_corr':
-        return told - told.mean(axis=0), np.full((n, 2), np.nan), find_breaks(cadenceno, told)
+        if not has_told:
+            raise ValueError(f"motion='pos_corr' needs the columns POS_CORR1 and POS_CORR2, but "
+                             f"those of {pixels.first.target} have no values: pass motion='data'.")
+        still[:, :2] = told - told.mean(axis=0)
+        return still, unknown, find_breaks(cadenceno, told)
     measured, error = _measure_shifts(pixels, reference, images, n_free, backgrounds, scene)
     breaks = find_breaks(cadenceno, measured[:, :2], thrusters)
     variance = error**2

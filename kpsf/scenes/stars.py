@@ -15,6 +15,8 @@ from .pixels import as_target_pixels
 __all__ = ['find_stars', 'place_stars', 'query_gaia']
 
 PLACES = (('x', 'y'), ('column', 'row'), ('ra', 'dec'))
+UNITS = {**dict.fromkeys(('x', 'y', 'column', 'row'), u.pix), 'ra': u.deg, 'dec': u.deg,
+         'flux': u.electron / u.s}
 # Zero points (e-/s at magnitude 0 of G) that give starting values of fluxes; the data decide.
 GAIA_FLUX = {'Kepler': 2.141e5 * 10**4.8, 'K2': 2.141e5 * 10**4.8, 'TESS': 1.5e4 * 10**4.0}
 PIXEL_SCALE = {'Kepler': 3.98, 'K2': 3.98, 'TESS': 20.3}
@@ -41,8 +43,19 @@ def place_stars(stars, tpf):
     if len(set(names)) < len(names):
         raise ValueError(f'The names of the stars of a scene must differ, but they are '
                          f'{", ".join(names)}: rename some.')
+    _require_apart(names, x, y)
     flux = _numbers(table, 'flux') if 'flux' in table.colnames else np.full(len(x), np.nan)
     return names, x, y, flux
+
+
+def _require_apart(names, x, y):
+    """Raise if two stars are one."""
+    close = np.hypot(np.subtract.outer(x, x), np.subtract.outer(y, y)) < 1e-3
+    pairs = np.argwhere(np.triu(close, 1))
+    if len(pairs):
+        i, j = pairs[0]
+        raise ValueError(f'The stars of a scene must be apart, but {names[i]} and {names[j]} are '
+                         f'both at ({x[i]:.2f}, {y[i]:.2f}): leave one out.')
 
 
 def _as_table(stars):
@@ -61,10 +74,21 @@ def _as_table(stars):
 
 
 def _numbers(table, name):
-    """Return a column as plain numbers (n,)."""
-    values = table[name]
-    values = getattr(values, 'value', values)
-    return np.array(np.ma.filled(np.ma.asarray(values, dtype=float), np.nan), dtype=float)
+    """Return a column as plain numbers (n,) in pixels, degrees or e-/s."""
+    values, unit = table[name], table[name].unit
+    try:
+        numbers = np.ma.filled(np.ma.asarray(getattr(values, 'value', values)).astype(float),
+                               np.nan)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f'The column {name} of stars must be numbers, but it is {values.dtype}: '
+                        'convert it, strings like 19:22:40 with SkyCoord.') from error
+    if unit in (None, u.dimensionless_unscaled) or isinstance(unit, u.UnrecognizedUnit):
+        return numbers
+    try:
+        return (numbers * unit).to_value(UNITS[name])
+    except u.UnitConversionError as error:
+        raise ValueError(f'The column {name} of stars must be in {UNITS[name]}, but it is in '
+                         f'{unit}: convert it, or leave its unit out.') from error
 
 
 def _places(table, tpf):
@@ -85,6 +109,8 @@ def _places(table, tpf):
         raise ValueError(f'Stars by ra and dec need a WCS, but the file of {tpf.target} has none: '
                          'pass their x and y, or column and row.')
     x, y = tpf.wcs.all_world2pix(first, second, 0)
+    require_finite(np.stack([x, y]), 'Places of stars in the stamp',
+                   'leave out stars that are elsewhere in the sky')
     # The WCS of the files holds at the median of the motion.
     offset = np.array(tpf.meta.get('pos_corr_median') or (0.0, 0.0))
     return x + offset[0] * (np.abs(offset[0]) < 5), y + offset[1] * (np.abs(offset[1]) < 5)
@@ -196,7 +222,7 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         raise ValueError(f'A query of Gaia needs a WCS, but the file of {tpf.target} has none: '
                          'pass a table of stars.')
     try:
-        from astroquery.gaia import Gaia
+        from astroquery.gaia import GaiaClass
     except ImportError as error:
         raise ImportError('query_gaia needs astroquery, which is not installed: pip install '
                           'astroquery, or pass a table of stars with ra and dec.') from error
@@ -205,7 +231,10 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         radius = (0.5 * np.hypot(nx, ny) + 2.0) * PIXEL_SCALE[tpf.mission] * u.arcsec
     centre = tpf.wcs.pixel_to_world((nx - 1) / 2, (ny - 1) / 2)
     try:
-        found = Gaia.cone_search_async(centre, radius=radius).get_results()
+        gaia = GaiaClass(show_server_messages=False)
+        # The default is the 50 nearest, bright or faint.
+        gaia.ROW_LIMIT = -1
+        found = gaia.cone_search_async(centre, radius=radius).get_results()
     except Exception as error:
         raise ConnectionError(
             f"query_gaia needs Gaia's archive, but it cannot be reached ({error}): pass a table "

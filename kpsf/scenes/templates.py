@@ -66,8 +66,8 @@ class EmpiricalImages:
         self._on_pixels = np.clip(images.sum(axis=2), 1e-6, None)
         # Stars that the mean image does not show get what nobody else wants.
         self._flux = np.maximum(reference.flux, 1e-3 * np.max(reference.flux))
-        self._images = np.maximum(images, 0.0)
-        self._images += _halo(reference, pixels)
+        # A sum would give the halo of one star a share of the core of another.
+        self._images = np.hypot(images, _halo(reference, pixels))
         self.changes = np.zeros((0, pixels.x.size))
 
     def images(self, used):
@@ -103,7 +103,8 @@ class EmpiricalImages:
         relative[:, :n_free] = fits.amplitudes[:, :n_free] / flux[:n_free]
         brightness = ((relative * self._flux)[:, np.newaxis] @ self._images)[:, 0] / total
         sigma = np.sqrt(pixels.mean(fits.variance, used))
-        residual = np.where(used, (pixels.rate - fits.mean)
+        known = used & np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
+        residual = np.where(known, (pixels.rate - fits.mean)
                             / (np.maximum(brightness, _FAINTEST) * sigma), 0.0)
         modes, series = learn_changes(residual, self._breaks, self._n_wanted)
         self.changes = modes * sigma
