@@ -18,6 +18,8 @@ _LEAST_DAMPING, _MOST_DAMPING = 1e-10, 1e6
 _COMMON_ERROR = 1.0
 # Parts of a path of shifts, each of which has four shifts to stand for it.
 _N_PARTS = 6
+# Standard deviation in pixels up to which one part is enough.
+_SMALL_MOTION = 0.03
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,9 @@ def typical_shifts(shift):
     """
     along = np.linalg.svd(shift - shift.mean(axis=0), full_matrices=False)[2][0]
     found, weights = [], []
-    for part in np.array_split(np.argsort(shift @ along), min(_N_PARTS, len(shift))):
+    # Second moments are all that a small motion does.
+    n_parts = min(_N_PARTS, len(shift)) if shift.std(axis=0).max() > _SMALL_MOTION else 1
+    for part in np.array_split(np.argsort(shift @ along), n_parts):
         middle = shift[part].mean(axis=0)
         offsets = shift[part] - middle
         size, direction = np.linalg.eigh(offsets.T @ offsets / len(part))

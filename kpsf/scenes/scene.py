@@ -31,10 +31,12 @@ class Scene:
         through the WCS of the file); also, if known, ``flux`` (total, e-/s,
         a starting value) and ``name``. `find_stars` and `query_gaia` make
         such tables. None: the target is the one star with a light curve;
-        what `find_stars` finds besides it is taken to be constant.
+        what `find_stars` finds besides it, and has a peak of its own in the
+        mean image, is taken to be constant. Nearer stars need a table.
     psf : {'empirical', 'gaussian', 'prf'} or `~astropy.modeling.Model`, optional
-        A model, such as `kpsf.learning.learn_psf` makes, is taken as it is, in
-        any normalization. ``'prf'`` is the instrument's. ``'gaussian'`` is
+        A model, such as `kpsf.learning.learn_psf` makes, may have any
+        normalization; what is free of the shape of an analytic one is fitted
+        to the mean image. ``'prf'`` is the instrument's. ``'gaussian'`` is
         fitted to the mean image. ``'empirical'`` is learned from the series:
         the mean image, shared among the stars in proportion to what
         ``base`` puts into each pixel, its change with the motion, and as

@@ -2,6 +2,7 @@
 """The stars of a scene: from a table, from the mean image, or from Gaia."""
 
 import warnings
+from collections.abc import Mapping
 
 import astropy.units as u
 import numpy as np
@@ -65,7 +66,8 @@ def _as_table(stars):
     if isinstance(stars, Table):
         return stars
     try:
-        table = Table(stars)
+        table = Table({name: np.atleast_1d(stars[name]) for name in stars}
+                      if isinstance(stars, Mapping) else stars)
     except (TypeError, ValueError) as error:
         raise TypeError('The stars of a scene must be a table, but they are '
                         f'{type(stars).__name__}: pass a Table with the columns x and y, column '
