@@ -15,7 +15,6 @@ from kpsf import (
     read_tpf,
     simulate_tpf,
 )
-from kpsf.scenes.noise import excess_noise
 
 N, ECLIPSE, DEPTH = 400, slice(160, 220), 0.1
 HEADERS = {'Kepler': {'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4},
@@ -142,12 +141,3 @@ def test_stars_on_either_side_of_an_edge_between_stamps_are_told_apart(tmp_path)
         scatter += (curves.flux.value - truths[0]).var(axis=0)
     ratio = np.sqrt(variance / scatter)
     assert np.all((ratio > 0.9) & (ratio < 1.1))
-
-
-def test_scatter_counts_as_excess_where_chance_does_not_explain_it():
-    rng, n = np.random.default_rng(1), 300
-    error = np.ones(n)
-    found = [[excess_noise(100.0 + scatter * rng.standard_normal(n), error) for _ in range(200)]
-             for scatter in (1.0, 2.0)]
-    assert np.mean(np.array(found[0]) > 0) < 0.06
-    assert np.mean(found[1]) == pytest.approx(np.sqrt(3.0) / 100.0, rel=0.02)

@@ -19,8 +19,6 @@ _FEWEST = 20
 _PULL = 0.6
 # A track of more pixels is none.
 _MOST = 6
-# Relative error of the square of `scatter`, times the root of the number of values.
-_SCATTER_ERROR = 2.6
 
 
 def find_cosmic_rays(residual, sigma, used):
@@ -89,9 +87,6 @@ def scatter(values):
 def excess_noise(flux, error):
     """Return the scatter that errors do not explain, as a share of the flux; 0 if they do.
 
-    They do if it is within two standard deviations of theirs: to add what is
-    above by chance, and never subtract what is below, makes errors too large.
-
     Parameters
     ----------
     flux, error : ndarray, shape (n,)
@@ -99,7 +94,6 @@ def excess_noise(flux, error):
     good = np.isfinite(flux) & np.isfinite(error)
     if good.sum() < 3:
         return 0.0
-    expected, level = np.median(error[good])**2, np.median(flux[good])
-    excess = scatter(flux[good])**2 - expected
-    is_seen = excess > 2.0 * _SCATTER_ERROR / np.sqrt(good.sum()) * expected
-    return float(np.sqrt(excess) / level) if is_seen and level > 0 else 0.0
+    excess = scatter(flux[good])**2 - np.median(error[good])**2
+    level = np.median(flux[good])
+    return float(np.sqrt(max(excess, 0.0)) / level) if level > 0 else 0.0
