@@ -1,18 +1,21 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`fit_scene`: from pixels and stars to fluxes; first the images and the motion, then the rest."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes, sandwich
 from .images import MovingImages
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, sharpen, star_shifts
+from .prepare import background_images, displacement_fields, sharpen, star_shifts
 from .shifts import find_motion
 from .templates import EmpiricalImages, GivenImages
 
 __all__ = ['SceneFit', 'fit_scene']
+
+# Doubles of the images of all stars that are worked on at once.
+_BLOCK = 500_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +34,7 @@ class SceneFit:
     background, background_err : ndarray, shape (n,)
         Fitted part, mean over the pixels, in e-/s.
     shift, shift_err : ndarray, shape (n, 2)
-        Smooth motion in pixels, and the error of what was measured.
+        Smooth motion in pixels and its error.
     mean : ndarray, shape (n, p)
         Model of the pixels.
     variance : ndarray, shape (n, p)
@@ -82,13 +85,14 @@ def fit_scene(pixels, reference, n_free, background, scene):
     """
     backgrounds = background_images(pixels, background)
     images = MovingImages(reference, pixels)
-    shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene)
+    shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene)
     blurred, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
     if reference is not blurred:
         images = MovingImages(reference, pixels)
-        shift, shift_err, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
-                                               scene)
-    stars = images(star_shifts(reference, shift, scene.fields))
+        shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
+                                              scene)
+    moved = star_shifts(reference, shift, scene.fields)
+    stars = images(moved)
     if scene.is_empirical:
         learn = EmpiricalImages(pixels, reference, stars, n_free, backgrounds, breaks,
                                 scene.n_modes)
@@ -100,8 +104,36 @@ def fit_scene(pixels, reference, n_free, background, scene):
         # What was learned may have been learned from them.
         design, known = learn.images(used)
         fits = _fit(pixels, design, known, used)
-    return _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
-                         backgrounds, (shift[:, :2], shift_err[:, :2]), learn.changes)
+    found = _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
+                          backgrounds, (shift[:, :2], np.sqrt(variance[:, :2])), learn.changes)
+    if n_free == 1:
+        # Moved a little, a star alone is as bright as before.
+        return found
+    extra = _motion_covariance(fits, design, used, images, moved, variance,
+                               displacement_fields(reference, scene.fields))[:, :n_free, :n_free]
+    return replace(found, covariance=found.covariance + extra, sandwich=found.sandwich + extra)
+
+
+def _motion_covariance(fits, design, used, images, moved, variance, fields):
+    """Return what the error of the motion adds to the covariance of the amplitudes (n, k, k).
+
+    A shift that is a little wrong takes light from one star of a blend and gives it to another.
+    """
+    n, k, n_stars = len(design), design.shape[1], moved.shape[1]
+    extra = np.zeros((n, k, k))
+    step = max(1, _BLOCK // (n_stars * design.shape[2]))
+    for rows in (slice(first, first + step) for first in range(0, n, step)):
+        _, by_x, by_y = images(moved[rows], slopes=True)
+        flux = np.zeros((len(by_x), n_stars))
+        n_own = min(k, n_stars)
+        flux[:, :n_own] = np.nan_to_num(fits.amplitudes[rows, :n_own])
+        weighted = design[rows] * (used[rows] / fits.variance[rows])[:, np.newaxis]
+        for field, known in zip(fields, np.nan_to_num(variance[rows]).T):
+            slope = ((flux * field[:, 0])[:, np.newaxis] @ by_x
+                     + (flux * field[:, 1])[:, np.newaxis] @ by_y)
+            change = fits.covariance[rows] @ (weighted @ slope.transpose(0, 2, 1))
+            extra[rows] += known[:, np.newaxis, np.newaxis] * change @ change.transpose(0, 2, 1)
+    return extra
 
 
 def _fit(pixels, design, known, used):

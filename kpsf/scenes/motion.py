@@ -42,7 +42,7 @@ def find_breaks(cadenceno, series=None, flagged=None):
     return breaks
 
 
-def smooth(series, variance, breaks=None):
+def smooth(series, variance, breaks=None, with_variance=False):
     """Return the series without that part of its noise that can be told from motion.
 
     A curve with penalised second differences [1]_, whose stiffness
@@ -56,10 +56,12 @@ def smooth(series, variance, breaks=None):
         Noise of the series; infinite where it tells nothing.
     breaks : ndarray of bool, shape (n,), optional
         Where a new curve begins, see `find_breaks`.
+    with_variance : bool, optional
+        Whether to return what is not known of the smooth series as well.
 
     Returns
     -------
-    ndarray, shape (n,)
+    ndarray, shape (n,), or two of these
 
     References
     ----------
@@ -71,7 +73,8 @@ def smooth(series, variance, breaks=None):
     middle = np.mean(series[known]) if known.any() else 0.0
     typical = np.median(variance[known]) if known.any() else 0.0
     if known.sum() < 5 or typical == 0.0:
-        return np.where(known, series, middle)
+        same = np.where(known, series, middle)
+        return (same, np.where(known, variance, 0.0)) if with_variance else same
     # What is much better known than the rest needs no more weight than this.
     variance = np.maximum(variance, 1e-6 * typical)
     weight = np.where(known, typical / np.where(known, variance, 1.0), 0.0)
@@ -80,7 +83,8 @@ def smooth(series, variance, breaks=None):
     curves = [_curve(values, weight, bands, penalty) for penalty in _PENALTIES]
     scores = [_score(values, weight, curve, penalty, n_free)
               for curve, penalty in zip(curves, _PENALTIES)]
-    curve = curves[int(np.argmin(scores))]
+    best = int(np.argmin(scores))
+    curve = curves[best]
     rest = (np.abs(values - curve) / np.sqrt(variance))[known]
     # What the noise itself may scatter beyond its variance is no jitter.
     margin = 1.0 + 4.0 * np.sqrt(2.0 / known.sum())
@@ -89,7 +93,12 @@ def smooth(series, variance, breaks=None):
     share = jitter / (jitter + noise)
     # A single excursion is as real as motion that goes on.
     share = np.where((values - curve)**2 > _EXCURSION**2 * (jitter + noise), 1.0, share)
-    return middle + curve + np.where(known, share * (values - curve), 0.0)
+    smoothed = middle + curve + np.where(known, share * (values - curve), 0.0)
+    if not with_variance:
+        return smoothed
+    leverage = _freedom(weight, _PENALTIES[best], n_free) / known.sum()
+    return smoothed, (1.0 - share)**2 * (leverage * typical + jitter) + np.where(
+        known, share**2 * variance, 0.0)
 
 
 def _penalty(n, breaks):
@@ -116,9 +125,15 @@ def _curve(values, weight, bands, penalty):
 
 def _score(values, weight, curve, penalty, n_free):
     """Return the generalised cross-validation score of a curve."""
-    n, n_known = len(values), np.count_nonzero(weight)
+    n_known = np.count_nonzero(weight)
+    freedom = _freedom(weight, penalty, n_free)
+    return (weight * (values - curve)**2).sum() / (1.0 - freedom / n_known)**2
+
+
+def _freedom(weight, penalty, n_free):
+    """Return the effective number of parameters of a curve."""
+    n, n_known = len(weight), np.count_nonzero(weight)
     # Eigenvalues of second differences on a long series; each segment has two free parameters.
     angle = np.pi * (np.arange(n_free) + 1) / (n_free + 1)
     stiffness = penalty / weight.mean() * (2.0 - 2.0 * np.cos(angle))**2
-    freedom = min((n - n_free) + (1.0 / (1.0 + stiffness)).sum(), n_known - 1e-6)
-    return (weight * (values - curve)**2).sum() / (1.0 - freedom / n_known)**2
+    return min((n - n_free) + (1.0 / (1.0 + stiffness)).sum(), n_known - 1e-6)

@@ -38,7 +38,10 @@ def measure_motion(tpf, x, y):
 
 
 def find_motion(pixels, reference, images, n_free, backgrounds, scene):
-    """Return smooth shifts (n, f), their errors before smoothing, and where they begin anew."""
+    """Return smooth shifts (n, f), their variances, and where they begin anew.
+
+    Variances of what is not measured are NaN.
+    """
     n = pixels.n_cadences
     told = np.zeros((n, 2))
     told[:] = np.nan_to_num(pixels.motion())
@@ -61,9 +64,9 @@ def find_motion(pixels, reference, images, n_free, backgrounds, scene):
     variance = error**2
     if source == 'both' and has_told:
         measured, variance = _combine(measured, variance, told, np.isfinite(pixels.motion()))
-    smoothed = np.column_stack([smooth(measured[:, j], variance[:, j], breaks)
-                                for j in range(n_fields)])
-    return smoothed, error, breaks
+    smoothed, variance = zip(*(smooth(measured[:, j], variance[:, j], breaks, with_variance=True)
+                               for j in range(n_fields)))
+    return np.column_stack(smoothed), np.column_stack(variance), breaks
 
 
 def _combine(measured, variance, told, is_known):
