@@ -22,6 +22,7 @@ intersphinx_mapping.pop('pythonloc', None)
 intersphinx_mapping.pop('astropy.org', None)
 intersphinx_mapping.pop('h5py', None)
 intersphinx_mapping['photutils'] = ('https://photutils.readthedocs.io/en/stable/', None)
+intersphinx_mapping['distributed'] = ('https://distributed.dask.org/en/stable/', None)
 
 automodapi_toctreedirnm = 'generated/api'
 numpydoc_xref_param_type = False
@@ -44,7 +45,7 @@ html_sidebars = {page: [] for page in ('index', 'install', 'development', 'chang
 html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.
-OTHERS = 'astropy|enum|matplotlib|numpy|photutils|scipy'
+OTHERS = 'astropy|distributed|enum|matplotlib|numpy|photutils|scipy'
 
 
 def places_of(target, class_name):

@@ -1,8 +1,9 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Make the figures of the README and the user guide.
 
-``python docs/figures/make_figures.py`` draws the demonstration; with ``KPSF_DATA`` set to a folder
-of real files it also draws those of Tabby's star, Kepler-62, a PRF of TESS and photon counts.
+``python docs/figures/make_figures.py`` draws the simulated ones; with ``KPSF_DATA`` set to a
+folder of real files it also draws those of Tabby's star, Kepler-62, a PRF of TESS and photon
+counts.
 """
 
 import os
@@ -11,10 +12,18 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from astropy.io import fits
+from matplotlib.figure import Figure
 
-from kpsf import TessPRF, extract_light_curve, read_tpf, simulate_tpf
+from kpsf import Scene, TessPRF, extract_light_curve, read_tpf, simulate_tpf
 from kpsf.cli import main
-from kpsf.plotting import plot_cadence, plot_light_curve, plot_prf, plot_recovery
+from kpsf.plotting import (
+    plot_blends,
+    plot_cadence,
+    plot_light_curve,
+    plot_prf,
+    plot_recovery,
+    plot_scene,
+)
 from kpsf.simulate import tabby_like_dips
 
 HERE = Path(__file__).parent
@@ -29,6 +38,23 @@ def draw_demo():
         truth = np.ravel(fits.getdata(path, 'TRUTH')['FLUX'])
         axes = plot_recovery(extract_light_curve(path), truth)
     axes[0].figure.savefig(HERE / 'demo.png', dpi=DPI)
+
+
+def draw_blend():
+    """Draw the scene of two blended stars and their light curves."""
+    cadence = np.arange(300)
+    factors = np.array([1 + 0.001 * np.sin(2 * np.pi * cadence / 120),
+                        1 - 0.4 * np.exp(-((cadence - 180) / 12) ** 2)])
+    with TemporaryDirectory() as folder:
+        path = simulate_tpf(Path(folder) / 'blend.fits', light_curve=factors, drift=0.03, seed=7,
+                            stars=[(160000.0, 5.2, 4.8), (20000.0, 6.6, 5.6)])
+        stars = {'name': ['bright', 'eclipsing'], 'x': [5.2, 6.6], 'y': [4.8, 5.6]}
+        curves = extract_light_curve(path, scene=Scene(stars, psf='gaussian'))
+        figure = Figure(figsize=(9.0, 11.0), layout='constrained')
+        top, bottom = figure.subfigures(2, 1, height_ratios=(7.0, 4.0))
+        plot_scene(path, curves, top.subplots(2, 2))
+        plot_blends(curves, bottom.subplots(2, 1, sharex=True))
+    figure.savefig(HERE / 'blend.png', dpi=DPI)
 
 
 def draw_real(folder):
@@ -69,6 +95,7 @@ def draw_advice(folder):
 
 if __name__ == '__main__':
     draw_demo()
+    draw_blend()
     if 'KPSF_DATA' in os.environ:
         draw_real(Path(os.environ['KPSF_DATA']))
         draw_prf(Path(os.environ['KPSF_DATA']))

@@ -64,6 +64,8 @@ class SceneLightCurves:
     -0.30
     """
 
+    _scene_fit = None
+
     def __init__(self, light_curves, covariance, names, meta=None):
         self._light_curves = tuple(light_curves)
         self._names = (names,) if isinstance(names, str) else tuple(names)
@@ -126,6 +128,19 @@ class SceneLightCurves:
     def flux_err(self):
         """Standard deviations of the fluxes, `~astropy.units.Quantity` (n_cadences, n_stars)."""
         return self._column('flux_err')
+
+    @property
+    def scene_fit(self):
+        """``SceneFit`` and ``ScenePixels`` behind the rows: the fit, and all of its pixels.
+
+        Only what `extract_light_curve` returned has them, not what was read
+        from a file. `~kpsf.plotting.plot_scene` draws them.
+        """
+        if self._scene_fit is None:
+            raise ValueError('The fit of a scene must be there, but only the light curves that '
+                             'extract_light_curve returned have it, not those of a file: keep '
+                             'these, or extract them again.')
+        return self._scene_fit
 
     def correlation(self):
         """Tell how the fluxes of the stars depend on each other.

@@ -79,9 +79,13 @@ def extract_scene(tpfs, scene, covariance):
         _warn_if_useless(pixels.first, names[j], curve)
         matrix[:, j, j] = curve['flux_err'].value**2
     if scene.stars is None:
-        return curves[0]
-    return SceneLightCurves(curves, matrix, names, meta={
-        'target': pixels.first.target, 'mission': pixels.first.mission})
+        found = curves[0]
+        found._fitted_cadences = found['cadenceno']
+    else:
+        found = SceneLightCurves(curves, matrix, names, meta={
+            'target': pixels.first.target, 'mission': pixels.first.mission})
+    found._scene_fit = fit, pixels
+    return found
 
 
 def _background_of(scene, pixels):

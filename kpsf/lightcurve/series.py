@@ -52,6 +52,7 @@ class LightCurve(TimeSeries):
     """
 
     _stamp_fits = None
+    _scene_fit = None
     _fitted_cadences = None
     _star_share = None
 
@@ -62,11 +63,23 @@ class LightCurve(TimeSeries):
         Only what `extract_light_curve` returns has them, not its parts and
         copies, nor what was read from a file.
         """
-        fits = self._stamp_fits
+        return self._kept(self._stamp_fits, 'fits of all pixels')
+
+    @property
+    def scene_fit(self):
+        """``SceneFit`` and ``ScenePixels`` behind the rows: the fit, and all of its pixels.
+
+        Only what `extract_light_curve` returns with ``psf='empirical'`` has
+        them, as for `stamp_fits`. `~kpsf.plotting.plot_scene` draws them.
+        """
+        return self._kept(self._scene_fit, 'fit of a scene')
+
+    def _kept(self, fits, name):
+        """Return what is behind the rows, if these are all of them."""
         if fits is None or not np.array_equal(self['cadenceno'], self._fitted_cadences):
-            msg = ('The fits of all pixels are needed, but only the light curve that '
-                   'extract_light_curve returned has them, not its parts, copies or files: keep '
-                   'that one, or extract it again.')
+            msg = (f'The {name} must be there, but only the light curve that '
+                   'extract_light_curve returned has what was fitted for it, not its parts, '
+                   'copies or files: keep that one, or extract it again.')
             raise ValueError(msg)
         return fits
 

@@ -26,6 +26,13 @@ PIXEL_SCALE = {'Kepler': 3.98, 'K2': 3.98, 'TESS': 20.3}
 def place_stars(stars, tpf):
     """Return names, x, y (stamp pixels of ``tpf``) and fluxes (NaN if unknown) of a table.
 
+    Parameters
+    ----------
+    stars : `~astropy.table.Table`, mapping or `~astropy.coordinates.SkyCoord`
+        See `Scene`.
+    tpf : TargetPixels
+        The first stamp.
+
     Raises
     ------
     TypeError
