@@ -589,3 +589,20 @@ def test_real_stars_are_extracted(kpsf_data, name):
     good = found[found['flags'] == 0]
     assert len(good) > 0.8 * len(found)
     assert good['flux'].value.std() < 0.002 * good['flux'].value.mean()
+
+
+@pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
+@pytest.mark.parametrize('pixel', [(5, 5), (5, 6), (4, 4), (8, 8)])
+def test_cosmic_rays_of_any_strength_leave_the_flux_as_it_is(tmp_path, psf, pixel):
+    # A strong one would be taken for a motion, or for a mode of its own that explains it.
+    tpf = read_tpf(simulate_tpf(tmp_path / 'star.fits', n_cadences=300, drift=0.1, seed=3))
+    scene = Scene({'x': 4.85, 'y': 5.2}, psf)
+    before = extract_light_curve(tpf, scene=scene)[0]
+    for height in (100.0, 1000.0, 5000.0):
+        flux = tpf.flux.copy()
+        flux[150, *pixel] += height
+        after = extract_light_curve(replace(tpf, flux=flux), scene=scene)[0]
+        change = (after['flux'] - before['flux']) / before['flux_err']
+        assert abs(change[150]) < 2.0
+        assert np.abs(np.delete(change, 150)).max() < 0.2
+        assert after['flags'][150] & FitFlag.COSMIC_RAY

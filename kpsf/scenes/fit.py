@@ -84,13 +84,18 @@ def fit_scene(pixels, reference, n_free, background, scene):
     SceneFit
     """
     backgrounds = background_images(pixels, background)
+    # Cosmic rays would be motion, or a mode of its own that explains them.
+    calm = _without_spikes(pixels) if scene.cosmic_rays else pixels
+    # A base PSF that is wrong finds other places without a pixel: these cadences tell nothing.
+    struck = (calm.used != pixels.used).any(axis=1)
     images = MovingImages(reference, pixels)
-    shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene)
+    shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene,
+                                          struck)
     blurred, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
     if reference is not blurred:
         images = MovingImages(reference, pixels)
         shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
-                                              scene)
+                                              scene, struck)
     moved = star_shifts(reference, shift, scene.fields)
     stars = images(moved)
     if scene.is_empirical:
@@ -98,9 +103,9 @@ def fit_scene(pixels, reference, n_free, background, scene):
                                 scene.n_modes)
     else:
         learn = GivenImages(reference, stars, n_free, backgrounds)
-    design, known = learn.images(pixels.used)
-    fits, used, cosmic = _fit_without_cosmic_rays(pixels, design, known, scene.cosmic_rays)
-    if scene.is_empirical and cosmic.any():
+    design, known = learn.images(calm.used)
+    fits, used, cosmic = _fit_without_cosmic_rays(pixels, calm, design, known, scene.cosmic_rays)
+    if scene.is_empirical and (cosmic & calm.used).any():
         # What was learned may have been learned from them.
         design, known = learn.images(used)
         fits = _fit(pixels, design, known, used)
@@ -143,17 +148,26 @@ def _fit(pixels, design, known, used):
                           variance=pixels.variance_of(pixels.mean(pixels.rate)))
 
 
-def _fit_without_cosmic_rays(pixels, design, known, is_wanted):
+def _without_spikes(pixels):
+    """Return the pixels without those that stand out in a single cadence.
+
+    A star that flares is among them; it gets its pixels back, as those around it flare, too.
+    """
+    sigma = np.sqrt(pixels.variance_of(pixels.rate))
+    return replace(pixels, used=pixels.used & ~find_cosmic_rays(pixels.net, sigma, pixels.used))
+
+
+def _fit_without_cosmic_rays(pixels, calm, design, known, is_wanted):
     """Return the fits, the pixels in them, and those left out for cosmic rays."""
-    fits, used = _fit(pixels, design, known, pixels.used), pixels.used
-    cosmic = np.zeros_like(used)
-    if is_wanted:
-        is_fitted = np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
-        cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance),
-                                  used & is_fitted)
-        if cosmic.any():
-            used = used & ~cosmic
-            fits = _fit(pixels, design, known, used)
+    fits = _fit(pixels, design, known, calm.used)
+    if not is_wanted:
+        return fits, pixels.used, np.zeros_like(pixels.used)
+    fitted = np.isfinite(fits.amplitudes).all(axis=1)
+    cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance),
+                              pixels.used & fitted[:, np.newaxis])
+    used = pixels.used & ~cosmic
+    if (used != calm.used).any():
+        fits = _fit(pixels, design, known, used)
     return fits, used, cosmic
 
 

@@ -97,8 +97,8 @@ def smooth(series, variance, breaks=None, with_variance=False):
     if not with_variance:
         return smoothed
     leverage = _freedom(weight, _PENALTIES[best], n_free) / known.sum()
-    return smoothed, (1.0 - share)**2 * (leverage * typical + jitter) + np.where(
-        known, share**2 * variance, 0.0)
+    return smoothed, ((1.0 - share)**2 * (leverage * typical + jitter)
+                      + share**2 * np.where(known, variance, 0.0))
 
 
 def _penalty(n, breaks):

@@ -37,10 +37,11 @@ def measure_motion(tpf, x, y):
                        background_images(pixels, background), scene)[0]
 
 
-def find_motion(pixels, reference, images, n_free, backgrounds, scene):
+def find_motion(pixels, reference, images, n_free, backgrounds, scene, struck=None):
     """Return smooth shifts (n, f), their variances, and where they begin anew.
 
-    Variances of what is not measured are NaN.
+    Variances of what is not measured are NaN. Nothing is measured in cadences that are
+    ``struck`` (n,), by cosmic rays for example.
     """
     n = pixels.n_cadences
     told = np.zeros((n, 2))
@@ -60,8 +61,12 @@ def find_motion(pixels, reference, images, n_free, backgrounds, scene):
         still[:, :2] = told - told.mean(axis=0)
         return still, unknown, find_breaks(cadenceno, told)
     measured, error = _measure_shifts(pixels, reference, images, n_free, backgrounds, scene)
-    breaks = find_breaks(cadenceno, measured[:, :2], thrusters)
     variance = error**2
+    if struck is not None and struck.any() and not struck.all():
+        variance[struck], cadences = np.inf, np.arange(n)
+        measured = np.column_stack([np.interp(cadences, cadences[~struck], values[~struck])
+                                    for values in measured.T])
+    breaks = find_breaks(cadenceno, measured[:, :2], thrusters)
     if source == 'both' and has_told:
         measured, variance = _combine(measured, variance, told, np.isfinite(pixels.motion()))
     smoothed, variance = zip(*(smooth(measured[:, j], variance[:, j], breaks, with_variance=True)
