@@ -13,7 +13,7 @@ from .._validation import require_choice
 from ..flags import FitFlag
 from ..scenes import Scene
 from ..scenes.fit import fit_scene
-from ..scenes.noise import excess_noise, scatter
+from ..scenes.noise import excess_noise, scatter, without_spikes
 from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
@@ -69,8 +69,9 @@ def extract_scene(tpfs, scene, covariance):
     pixels = gather_pixels(tpfs)
     background = _background_of(scene, pixels)
     names, x, y, flux, n_free = stars_of(scene, tpfs)
-    reference = fit_mean_image(pixels, scene, x, y, flux, background)
-    fit = fit_scene(pixels, reference, n_free, background, scene)
+    calm = without_spikes(pixels) if scene.cosmic_rays else pixels
+    reference = fit_mean_image(calm, scene, x, y, flux, background)
+    fit = fit_scene(pixels, calm, reference, n_free, background, scene)
     matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
     quality = _quality_of_fit(pixels, fit)
     curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance,

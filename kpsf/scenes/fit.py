@@ -65,12 +65,14 @@ class SceneFit:
     shares: np.ndarray
 
 
-def fit_scene(pixels, reference, n_free, background, scene):
+def fit_scene(pixels, calm, reference, n_free, background, scene):
     """Fit the fluxes of a scene in every cadence.
 
     Parameters
     ----------
     pixels : ScenePixels
+    calm : ScenePixels
+        The same `without_spikes`, from which images and motion are learned.
     reference : Reference
         Fit of the mean image.
     n_free : int
@@ -84,30 +86,29 @@ def fit_scene(pixels, reference, n_free, background, scene):
     SceneFit
     """
     backgrounds = background_images(pixels, background)
-    # Cosmic rays would be motion, or a mode of its own that explains them.
-    calm = _without_spikes(pixels) if scene.cosmic_rays else pixels
-    # A base PSF that is wrong finds other places without a pixel: these cadences tell nothing.
-    struck = (calm.used != pixels.used).any(axis=1)
+    # With a pixel replaced, a base PSF that is wrong finds another place: there is none then.
+    spikes = calm.rate != pixels.rate
     images = MovingImages(reference, pixels)
-    shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds, scene,
-                                          struck)
-    blurred, reference = reference, sharpen(reference, pixels, scene, background, shift[:, :2])
+    shift, variance, breaks = find_motion(calm, reference, images, n_free, backgrounds, scene,
+                                          spikes.any(axis=1))
+    blurred, reference = reference, sharpen(reference, calm, scene, background, shift[:, :2])
     if reference is not blurred:
         images = MovingImages(reference, pixels)
-        shift, variance, breaks = find_motion(pixels, reference, images, n_free, backgrounds,
-                                              scene, struck)
+        shift, variance, breaks = find_motion(calm, reference, images, n_free, backgrounds, scene,
+                                              spikes.any(axis=1))
     moved = star_shifts(reference, shift, scene.fields)
     stars = images(moved)
     if scene.is_empirical:
-        learn = EmpiricalImages(pixels, reference, stars, n_free, backgrounds, breaks,
+        learn = EmpiricalImages(calm, reference, stars, n_free, backgrounds, breaks,
                                 scene.n_modes)
     else:
         learn = GivenImages(reference, stars, n_free, backgrounds)
-    design, known = learn.images(calm.used)
-    fits, used, cosmic = _fit_without_cosmic_rays(pixels, calm, design, known, scene.cosmic_rays)
-    if scene.is_empirical and (cosmic & calm.used).any():
+    design, known = learn.images(pixels.used)
+    fits, used, cosmic = _fit_without_cosmic_rays(pixels, spikes, design, known,
+                                                  scene.cosmic_rays)
+    if scene.is_empirical and (cosmic & ~spikes).any():
         # What was learned may have been learned from them.
-        design, known = learn.images(used)
+        design, known = learn.images(used | spikes)
         fits = _fit(pixels, design, known, used)
     found = _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
                           backgrounds, (shift[:, :2], np.sqrt(variance[:, :2])), learn.changes)
@@ -148,25 +149,17 @@ def _fit(pixels, design, known, used):
                           variance=pixels.variance_of(pixels.mean(pixels.rate)))
 
 
-def _without_spikes(pixels):
-    """Return the pixels without those that stand out in a single cadence.
-
-    A star that flares is among them; it gets its pixels back, as those around it flare, too.
-    """
-    sigma = np.sqrt(pixels.variance_of(pixels.rate))
-    return replace(pixels, used=pixels.used & ~find_cosmic_rays(pixels.net, sigma, pixels.used))
-
-
-def _fit_without_cosmic_rays(pixels, calm, design, known, is_wanted):
+def _fit_without_cosmic_rays(pixels, spikes, design, known, is_wanted):
     """Return the fits, the pixels in them, and those left out for cosmic rays."""
-    fits = _fit(pixels, design, known, calm.used)
+    calm = pixels.used & ~spikes
+    fits = _fit(pixels, design, known, calm)
     if not is_wanted:
         return fits, pixels.used, np.zeros_like(pixels.used)
     fitted = np.isfinite(fits.amplitudes).all(axis=1)
     cosmic = find_cosmic_rays(pixels.rate - fits.mean, np.sqrt(fits.variance),
                               pixels.used & fitted[:, np.newaxis])
     used = pixels.used & ~cosmic
-    if (used != calm.used).any():
+    if (used != calm).any():
         fits = _fit(pixels, design, known, used)
     return fits, used, cosmic
 

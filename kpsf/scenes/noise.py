@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What disturbs a series besides photons: cosmic rays, and scatter that no model explains."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.ndimage import median_filter
 
-__all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter']
+__all__ = ['excess_noise', 'find_cosmic_rays', 'pixel_excess', 'scatter', 'without_spikes']
 
 # Standard deviations from which on a pixel that is high in a single cadence is a cosmic ray's,
 # and how much of it may be in the cadences next to it.
@@ -55,6 +57,20 @@ def find_cosmic_rays(residual, sigma, used):
         next_to_it[0 if step > 0 else -1] = 0.0
         share |= next_to_it > _NEIGHBOUR_SHARE * values
     return high & ~share & used
+
+
+def without_spikes(pixels):
+    """Return the pixels with the median of a few cadences in place of what stands out in one.
+
+    Cosmic rays would be light of a star, motion, or a mode that explains them. A star that
+    flares is among them: only what is learned may be from these pixels.
+    """
+    sigma = np.sqrt(pixels.variance_of(pixels.rate))
+    spikes = find_cosmic_rays(pixels.net, sigma, pixels.used)
+    if not spikes.any():
+        return pixels
+    slow = median_filter(pixels.rate, size=(_WINDOW, 1), mode='nearest')
+    return replace(pixels, rate=np.where(spikes, slow, pixels.rate))
 
 
 def pixel_excess(residual, variance, used):
