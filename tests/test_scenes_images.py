@@ -9,8 +9,8 @@ from scipy.special import ndtr
 
 from kpsf import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.guidance.information import Star
+from kpsf.scenes.fields import displacement_fields
 from kpsf.scenes.images import MovingImages
-from kpsf.scenes.prepare import displacement_fields
 from kpsf.scenes.reference import Reference, typical_shifts
 
 Y, X = (axis.ravel().astype(float) for axis in np.mgrid[:11, :12])

@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes, sandwich
+from .fields import background_images, displacement_fields, star_shifts
 from .images import MovingImages
 from .noise import find_cosmic_rays, pixel_excess
-from .prepare import background_images, displacement_fields, sharpen, star_shifts
+from .prepare import sharpen
 from .shifts import find_motion
 from .templates import EmpiricalImages, GivenImages
 

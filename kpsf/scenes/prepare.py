@@ -10,44 +10,17 @@ from scipy.ndimage import maximum_filter
 from ..guidance.information import Star
 from ..models import EllipticalGaussianPSF
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
+from .fields import background_images
 from .reference import Reference, fit_reference, typical_shifts
 from .stars import find_stars, place_stars
 
-__all__ = ['background_images', 'displacement_fields', 'fit_mean_image', 'sharpen', 'star_shifts',
-           'stars_of']
+__all__ = ['fit_mean_image', 'sharpen', 'stars_of']
 
 TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 # Stars this near to each other in units of the FWHM cannot be found, only known.
 _LEAST_CONTRAST = 3e-3
 # Standard deviation of shifts in pixels that blurs nothing.
 _AT_REST = 1e-3
-
-
-def background_images(pixels, background):
-    """Return the images (b, p) of the fitted background: none, a constant, or a plane."""
-    ones = np.ones_like(pixels.x)
-    if background == 'known':
-        return np.zeros((0, ones.size))
-    if background == 'fit':
-        return ones[np.newaxis]
-    return np.stack([ones, pixels.x - pixels.x.mean(), pixels.y - pixels.y.mean()])
-
-
-def displacement_fields(reference, fields):
-    """Return how far each star moves, (f, k, 2): shifts, and scale and roll about the middle.
-
-    A star alone has neither scale nor roll.
-    """
-    x, y = reference.x - reference.x.mean(), reference.y - reference.y.mean()
-    one, zero = np.ones_like(x), np.zeros_like(x)
-    known = {'shift': [(one, zero), (zero, one)], 'scale': [(x, y)], 'roll': [(-y, x)]}
-    return np.array([np.column_stack(pair) for name in fields for pair in known[name]
-                     if name == 'shift' or len(x) > 1])
-
-
-def star_shifts(reference, motion, fields):
-    """Return the shift of every star in every cadence (n, k, 2), given the motion (n, f)."""
-    return np.einsum('nf,fkd->nkd', motion, displacement_fields(reference, fields))
 
 
 def stars_of(scene, tpfs):

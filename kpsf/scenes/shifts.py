@@ -4,10 +4,11 @@
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
+from .fields import background_images, displacement_fields
 from .images import MovingImages
 from .motion import find_breaks, smooth
 from .pixels import gather_pixels
-from .prepare import background_images, displacement_fields, fit_mean_image
+from .prepare import fit_mean_image
 from .scene import Scene
 
 __all__ = ['find_motion', 'measure_motion']
