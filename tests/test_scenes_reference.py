@@ -9,8 +9,8 @@ import pytest
 from kpsf import EllipticalGaussianPSF, Scene, TabulatedPRF, fit_stamps, simulate_tpf
 from kpsf.guidance.information import Star
 from kpsf.scenes.fields import background_images
-from kpsf.scenes.prepare import fit_mean_image, sharpen
 from kpsf.scenes.pixels import as_target_pixels, gather_pixels
+from kpsf.scenes.prepare import fit_mean_image, sharpen
 from kpsf.scenes.reference import Reference, fit_reference
 
 Y, X = (axis.ravel().astype(float) for axis in np.mgrid[:11, :12])
