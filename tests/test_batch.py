@@ -514,7 +514,8 @@ def test_a_file_whose_worker_is_killed_is_tried_once_more_and_then_failed(copies
 
 @pytest.mark.parametrize('kill', [os.kill, os.killpg])
 def test_after_a_kill_at_any_moment_nothing_is_lost_and_nothing_done_twice(tmp_path, curves, kill):
-    files = many_copies(tmp_path, 24)
+    # So many that some are left when the signal comes.
+    files = many_copies(tmp_path, 120)
     moment = np.random.default_rng().uniform(1.0, 15.0)
     process = start_command(files, tmp_path)
     wait_for(lambda: len(states(curves)) >= moment)
@@ -536,7 +537,8 @@ def test_after_a_kill_at_any_moment_nothing_is_lost_and_nothing_done_twice(tmp_p
 
 
 def test_ctrl_c_ends_the_workers_and_leaves_a_manifest(tmp_path, curves):
-    files = many_copies(tmp_path, 24)
+    # So many that some are left when the signal comes.
+    files = many_copies(tmp_path, 120)
     process = start_command(files, tmp_path)
     wait_for(lambda: len(manifest.read_records(curves / 'manifest.ecsv')) >= 3)
     os.killpg(process.pid, signal.SIGINT)

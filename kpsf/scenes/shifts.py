@@ -83,9 +83,11 @@ def _combine(measured, variance, told, is_known):
         both = mine & is_known[:, axis]
         if not both.any():
             continue
-        rest = measured[both, axis] - told[both, axis]
-        offset = np.median(rest)
-        spread = (1.4826 * np.median(np.abs(rest - offset)))**2
+        rest = measured[:, axis] - told[:, axis]
+        # The motion of the file is that of the whole detector: right from one cadence to the
+        # next, and off by what the optics do to this place, slowly.
+        offset = smooth(np.where(both, rest, 0.0), np.where(both, variance[:, axis], np.inf))
+        spread = (1.4826 * np.median(np.abs(rest - offset)[both]))**2
         # What the two differ by beyond the noise of the pixels is the error of the file.
         error = max(spread - np.median(variance[both, axis]), 1e-8)
         own = np.where(mine, 1.0 / np.where(mine, variance[:, axis], 1.0), 0.0)
