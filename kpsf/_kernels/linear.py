@@ -16,6 +16,9 @@ __all__ = ['LinearFits', 'fit_amplitudes', 'sandwich']
 
 # Rounds of weights.
 _ROUNDS = 3
+# Smallest eigenvalue of a matrix with a diagonal of 1 that has an inverse, and what no element of
+# an inverse exceeds unless there are smaller ones.
+_SINGULAR, _HARMLESS = 1e-12, 1e10
 # Doubles of the design that are worked on at once: what a cache holds.
 _BLOCK = 200_000
 
@@ -152,14 +155,23 @@ def _inverse(information):
     safe = np.where(good[:, np.newaxis], scale, 1.0)
     scaled = information / (safe[:, :, np.newaxis] * safe[:, np.newaxis])
     scaled[~good] = np.eye(information.shape[-1])
-    if information.shape[-1] > 1:
+    inverse = _inverse_of_all(scaled)
+    if inverse is None or not np.abs(inverse).max(initial=0.0) < _HARMLESS:
         # One amplitude that nothing tells apart from another is a matter of its row alone.
-        lowest = np.linalg.eigvalsh(scaled)[:, 0]
-        good &= lowest > 1e-12
+        good &= np.linalg.eigvalsh(scaled)[:, 0] > _SINGULAR
         scaled[~good] = np.eye(information.shape[-1])
-    inverse = np.linalg.inv(scaled) / (safe[:, :, np.newaxis] * safe[:, np.newaxis])
+        inverse = np.linalg.inv(scaled)
+    inverse = inverse / (safe[:, :, np.newaxis] * safe[:, np.newaxis])
     inverse[~good] = np.nan
     return inverse
+
+
+def _inverse_of_all(scaled):
+    """Return the inverses of matrices, None if one has none."""
+    try:
+        return np.linalg.inv(scaled)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _image(amplitudes, design):

@@ -15,8 +15,8 @@ from .templates import EmpiricalImages, GivenImages
 
 __all__ = ['SceneFit', 'fit_scene']
 
-# Doubles of the images of all stars that are worked on at once.
-_BLOCK = 500_000
+# Cadences that tell how an error of the motion acts on fluxes.
+_SOME = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,19 +127,21 @@ def _motion_covariance(fits, design, used, images, moved, variance, fields):
     A shift that is a little wrong takes light from one star of a blend and gives it to another.
     """
     n, k, n_stars = len(design), design.shape[1], moved.shape[1]
+    # It changes slowly: some cadences stand for those around them.
+    some = np.unique(np.linspace(0, n - 1, min(n, _SOME)).round().astype(int))
+    nearest = np.abs(np.subtract.outer(np.arange(n), some)).argmin(axis=1)
+    _, by_x, by_y = images(moved[some], slopes=True)
+    flux = np.zeros((len(some), n_stars))
+    n_own = min(k, n_stars)
+    flux[:, :n_own] = np.nan_to_num(fits.amplitudes[some, :n_own])
+    weighted = design[some] * (used[some] / fits.variance[some])[:, np.newaxis]
     extra = np.zeros((n, k, k))
-    step = max(1, _BLOCK // (n_stars * design.shape[2]))
-    for rows in (slice(first, first + step) for first in range(0, n, step)):
-        _, by_x, by_y = images(moved[rows], slopes=True)
-        flux = np.zeros((len(by_x), n_stars))
-        n_own = min(k, n_stars)
-        flux[:, :n_own] = np.nan_to_num(fits.amplitudes[rows, :n_own])
-        weighted = design[rows] * (used[rows] / fits.variance[rows])[:, np.newaxis]
-        for field, known in zip(fields, np.nan_to_num(variance[rows]).T):
-            slope = ((flux * field[:, 0])[:, np.newaxis] @ by_x
-                     + (flux * field[:, 1])[:, np.newaxis] @ by_y)
-            change = fits.covariance[rows] @ (weighted @ slope.transpose(0, 2, 1))
-            extra[rows] += known[:, np.newaxis, np.newaxis] * change @ change.transpose(0, 2, 1)
+    for field, known in zip(fields, np.nan_to_num(variance).T):
+        slope = ((flux * field[:, 0])[:, np.newaxis] @ by_x
+                 + (flux * field[:, 1])[:, np.newaxis] @ by_y)
+        change = fits.covariance[some] @ (weighted @ slope.transpose(0, 2, 1))
+        square = np.nan_to_num(change @ change.transpose(0, 2, 1))
+        extra += known[:, np.newaxis, np.newaxis] * square[nearest]
     return extra
 
 

@@ -94,7 +94,8 @@ class EmpiricalImages:
     def _learn(self, used, scale, unit, flux, total):
         """Return the smooth changes (n, p) of the light of all stars, at their mean fluxes."""
         pixels, n_free = self._pixels, self._n_free
-        images = self._images * scale * unit[:, :, np.newaxis]
+        images = self._images * scale
+        images *= unit[:, :, np.newaxis]
         constant = np.einsum('k,nkp->np', flux[n_free:], images[:, n_free:])
         fits = fit_amplitudes(pixels.rate, _with_backgrounds(images[:, :n_free],
                                                              self._backgrounds),
@@ -113,6 +114,8 @@ class EmpiricalImages:
 
 def _with_backgrounds(images, backgrounds):
     """Return images of stars (n, k, p) and of the background as one design (n, k + b, p)."""
+    if not len(backgrounds):
+        return images
     return np.concatenate([images, np.broadcast_to(backgrounds, (
         len(images), *backgrounds.shape))], axis=1)
 
