@@ -4,23 +4,26 @@
 import numpy as np
 from scipy.interpolate import BSpline
 
+from .noise import scatter
+
 __all__ = ['LARGE_MOTION', 'remove_roll']
 
 # Motion in pixels, between its 2nd and 98th percentile, from which on it is worth looking.
 LARGE_MOTION = 0.3
 # Orders of the polynomial of the place that are tried, and days between knots of the curve of
 # time beside it.
-_ORDERS, _KNOTS = (0, 1, 2, 3, 4, 5, 6), 1.0
+_ORDERS, _KNOTS = (0, 1, 2, 3, 4, 5, 6), 0.25
 _CLIP, _N_ROUNDS = 4.0, 4
-# A flux that the roll changes by more is none.
-_LARGEST = 0.5
+# Changes that the roll makes, as a rule, and at most.
+_USUAL, _LARGEST = 0.02, 0.5
 
 
 def remove_roll(flux, shift, days):
     """Divide a flux by what it owes to the place of the star.
 
     A polynomial of the place and a smooth curve of time are fitted together,
-    so that what the star does within days is not taken for the roll [1]_. The
+    so that what the star does within a day is not taken for the roll [1]_;
+    what it does within six hours, as the roll does, is, in part. The
     order of the polynomial is the one of the least Bayesian information
     criterion.
 
@@ -73,9 +76,15 @@ def _powers(place, order):
 def _fit(relative, curve, powers, good):
     """Return the information criterion, and what the place does (n,)."""
     design = np.concatenate([curve, powers], axis=1)
+    spread = scatter(relative[good])
+    # A place that wanders slowly is as good a reason of slow changes as time: time is taken.
+    narrow = np.zeros((powers.shape[1], design.shape[1]))
+    narrow[:, curve.shape[1]:] = spread / _USUAL * np.eye(powers.shape[1])
     used = good
     for _ in range(_N_ROUNDS):
-        coefficients = np.linalg.lstsq(design[used], relative[used], rcond=1e-10)[0]
+        coefficients = np.linalg.lstsq(
+            np.concatenate([design[used], narrow]),
+            np.concatenate([relative[used], np.zeros(len(narrow))]), rcond=1e-10)[0]
         rest = relative - design @ coefficients
         spread = 1.4826 * np.median(np.abs(rest[used]))
         used = good & (np.abs(rest) < _CLIP * spread)
