@@ -93,9 +93,11 @@ def same(table, other):
 def start_command(files, folder):
     """Run the command on two workers in a process group of its own."""
     environment = {**os.environ, 'PYTHONPATH': str(ROOT), 'OPENBLAS_NUM_THREADS': '1'}
+    # Where the tests run in the background of a shell, Ctrl-C is ignored, and that is inherited.
     return subprocess.Popen([*COMMAND, *map(str, files)], cwd=folder, env=environment, text=True,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                            start_new_session=True)
+                            start_new_session=True,
+                            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL))
 
 
 def many_copies(folder, n_files):
@@ -515,7 +517,7 @@ def test_a_file_whose_worker_is_killed_is_tried_once_more_and_then_failed(copies
 @pytest.mark.parametrize('kill', [os.kill, os.killpg])
 def test_after_a_kill_at_any_moment_nothing_is_lost_and_nothing_done_twice(tmp_path, curves, kill):
     # So many that some are left when the signal comes.
-    files = many_copies(tmp_path, 120)
+    files = many_copies(tmp_path, 60)
     moment = np.random.default_rng().uniform(1.0, 15.0)
     process = start_command(files, tmp_path)
     wait_for(lambda: len(states(curves)) >= moment)
@@ -538,7 +540,7 @@ def test_after_a_kill_at_any_moment_nothing_is_lost_and_nothing_done_twice(tmp_p
 
 def test_ctrl_c_ends_the_workers_and_leaves_a_manifest(tmp_path, curves):
     # So many that some are left when the signal comes.
-    files = many_copies(tmp_path, 120)
+    files = many_copies(tmp_path, 60)
     process = start_command(files, tmp_path)
     wait_for(lambda: len(manifest.read_records(curves / 'manifest.ecsv')) >= 3)
     os.killpg(process.pid, signal.SIGINT)
