@@ -23,6 +23,7 @@ import clock
 import numpy as np
 from astropy.table import Table
 from scipy.stats import binom
+from verdicts import print_verdicts, use_all_cores
 
 from kpsf import (
     KeplerPRF,
@@ -279,9 +280,8 @@ def main(argv=None):
     parser.add_argument('--processes', type=int, default=2)
     options = parser.parse_args(argv)
     options.seeds = 4 if options.quick else options.seeds
-    if hasattr(os, 'sched_setaffinity'):
-        # Nothing is timed here: all cores may help.
-        os.sched_setaffinity(0, range(os.cpu_count()))
+    # Nothing is timed here: all cores may help.
+    use_all_cores()
     clock.describe_machine('numpy', 'scipy', 'astropy', 'kpsf')
     verdicts = []
     with (tempfile.TemporaryDirectory() as folder,
@@ -291,10 +291,7 @@ def main(argv=None):
             simulate_kepler_prf(Path(folder) / 'kplr07.4_2011265_prf.fits')
         for mission in SETTINGS if options.data else ('Kepler',):
             verdicts += run(mission, options.data or folder, options, pool)
-    print(f'\n## {sum(met for _, met in verdicts)} of {len(verdicts)} requirements met')
-    for label, met in verdicts:
-        if not met:
-            print(f'  not met: {label}')
+    print_verdicts(verdicts)
     return 0
 
 

@@ -7,7 +7,6 @@ measured by photometry of images.
 """
 
 import argparse
-import os
 import sys
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -20,6 +19,7 @@ from photometry_fields import place_stars
 from photutils.psf import CircularGaussianPRF, ImagePSF
 from scipy.optimize import brentq
 from scipy.special import ndtr
+from verdicts import print_verdicts, use_all_cores
 
 from kpsf import PoissonPSFPhotometry, advise_centroid, diagnose, locate_source, suggest_fit_shape
 
@@ -283,16 +283,11 @@ def main(argv=None):
     parser.add_argument('--seeds', type=int, default=10, help='of the asteroid (default: 10)')
     parser.add_argument('--processes', type=int, default=2, help='for the search (default: 2)')
     options = parser.parse_args(argv)
-    if hasattr(os, 'sched_setaffinity'):
-        # Nothing is timed here: all cores may help.
-        os.sched_setaffinity(0, range(os.cpu_count()))
+    # Nothing is timed here: all cores may help.
+    use_all_cores()
     clock.describe_machine('numpy', 'scipy', 'astropy', 'photutils', 'kpsf')
     verdicts = [verdict for part in options.parts for verdict in PARTS[part](options)]
-    met = sum(passed for _, passed in verdicts)
-    print(f'\n## {met} of {len(verdicts)} requirements met')
-    for label, passed in verdicts:
-        if not passed:
-            print(f'  not met: {label}')
+    print_verdicts(verdicts)
     return 0
 
 

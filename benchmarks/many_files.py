@@ -16,6 +16,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from verdicts import print_verdicts, use_all_cores
+
 __all__ = ['main']
 
 # Two workers must be faster than one by this factor, where two that only count are.
@@ -143,20 +145,14 @@ def main(argv=None):
     parser.add_argument('--repeats', type=int, default=1, help='rounds (default: 1)')
     options = parser.parse_args(argv)
     # Not imported above: every process would be pinned to the same core.
-    cores = os.sched_getaffinity(0) if hasattr(os, 'sched_getaffinity') else None
     import clock
-    if cores is not None:
-        os.sched_setaffinity(0, cores)
+    use_all_cores()
     clock.describe_machine('numpy', 'scipy', 'astropy', 'kpsf')
     verdicts = []
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
             verdicts += PARTS[part](options, Path(folder))
-    met = sum(passed for _, passed in verdicts)
-    print(f'\n## {met} of {len(verdicts)} requirements met')
-    for label, passed in verdicts:
-        if not passed:
-            print(f'  not met: {label}')
+    print_verdicts(verdicts)
     return 0
 
 

@@ -26,6 +26,8 @@ from photutils.psf import CircularGaussianPRF, ImagePSF
 from kpsf import (
     CentroidPrior,
     LightCurve,
+    Scene,
+    SceneLightCurves,
     __version__,
     conf,
     extract_light_curve,
@@ -586,3 +588,21 @@ def test_a_cluster_needs_distributed(paths, curves, monkeypatch):
     with pytest.raises(ImportError, match=r"pip install 'kpsf\[cluster\]'"):
         extract_many(paths, curves, scheduler='tcp://127.0.0.1:1')
     assert not curves.exists()
+
+
+def test_a_scene_of_several_stars_is_one_file_and_a_row_of_its_first(tmp_path, curves):
+    path = simulate_tpf(tmp_path / 'pair.fits', stars=[(2e5, 3.0, 3.0), (4e4, 6.0, 5.0)],
+                        n_cadences=12, seed=1)
+    scene = Scene(Table({'name': ['A', 'B'], 'x': [3.0, 6.0], 'y': [3.0, 5.0]}), psf='gaussian')
+    table = extract_many([path], curves, scene=scene)
+    assert list(table['status']) == ['done']
+    both = SceneLightCurves.read(table['output'][0])
+    assert list(both.names) == ['A', 'B']
+    assert table['median_flux'][0] == pytest.approx(np.median(both['A']['flux'].value))
+    before = states(curves)
+    # An equal scene is the same batch, also where the row was lost.
+    again = Scene(Table({'name': ['A', 'B'], 'x': [3.0, 6.0], 'y': [3.0, 5.0]}), psf='gaussian')
+    (curves / 'manifest.ecsv').unlink()
+    table = extract_many([path], curves, scene=again, resume=True)
+    assert list(table['status']) == ['done']
+    assert states(curves) == before

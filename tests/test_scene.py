@@ -606,3 +606,21 @@ def test_cosmic_rays_of_any_strength_leave_the_flux_as_it_is(tmp_path, psf, pixe
         assert abs(change[150]) < 2.0
         assert np.abs(np.delete(change, 150)).max() < 0.2
         assert after['flags'][150] & FitFlag.COSMIC_RAY
+
+
+def test_a_motion_that_is_not_smoothed_is_that_of_each_cadence(tmp_path):
+    rng = np.random.default_rng(1)
+    drift = 0.05 * rng.normal(size=(80, 2))
+    tpf = read_tpf(simulate_tpf(tmp_path / 'star.fits', stars=[(3e3, 4.85, 5.2)], drift=drift,
+                                seed=2))
+    stars = {'x': 4.85, 'y': 5.2}
+    places = {smooth: extract_light_curve(
+        tpf, scene=Scene(stars, 'gaussian', motion='data', smooth=smooth))[0]
+        for smooth in (True, False)}
+    pull = {smooth: (curve['x'].value - np.median(curve['x'].value) - drift[:, 0]
+                     + np.median(drift[:, 0])) / curve['x_err'].value
+            for smooth, curve in places.items()}
+    # Each is as good as its error says, and by itself none is better than the photons of one.
+    assert np.std(pull[False]) == pytest.approx(1.0, abs=0.25)
+    assert np.median(places[True]['x_err']) < np.median(places[False]['x_err'])
+    assert np.isfinite(places[False]['flux']).all()

@@ -15,6 +15,7 @@ from scipy.ndimage import median_filter
 from kpsf import (
     CentroidPrior,
     EllipticalGaussianPSF,
+    Scene,
     extract_light_curve,
     read_tpf,
     signal_transfer,
@@ -409,3 +410,37 @@ def test_light_curves_of_real_stars_keep_every_signal(kpsf_data, name, n):
     table = signal_transfer(some_of(read_tpf(kpsf_data / name), slice(n)))
     np.testing.assert_allclose(table['transfer'], 1.0, atol=0.01)
     assert table['passed'].all()
+
+
+# Quick motion, so that smoothing and modes have something to take for noise, or not.
+TREMBLE = np.random.default_rng(3).normal(0.0, 0.02, (600, 2)) + np.linspace(
+    -0.05, 0.05, 600)[:, np.newaxis]
+
+
+def test_what_is_learned_from_a_series_takes_nothing_of_its_star(tmp_path):
+    pixels, _ = simulate(tmp_path / 'star.fits', n_cadences=600, drift=TREMBLE)
+    assert extract_light_curve(pixels, 'empirical').meta['n_modes'] > 0
+    table = signal_transfer(pixels, psf='empirical')
+    assert len(table) >= 28
+    assert table['passed'].all(), table[~table['passed']]
+
+
+@pytest.mark.parametrize('star', [0, 1])
+@pytest.mark.parametrize('psf', [PSF, 'empirical'])
+def test_a_blend_in_a_scene_keeps_the_signals_of_either_star(tmp_path, star, psf):
+    places = {'x': [4.3, 6.1], 'y': [3.9, 4.6]}
+    pixels, _ = simulate(tmp_path / 'pair.fits', [(4e4, 4.3, 3.9), (2e4, 6.1, 4.6)],
+                         n_cadences=600, drift=TREMBLE)
+    scene = Scene(places, base=PSF) if psf == 'empirical' else Scene(places, psf)
+    table = signal_transfer(pixels, star=star, scene=scene)
+    assert table['passed'].all(), table[~table['passed']]
+
+
+@pytest.mark.parametrize('name', [
+    'kepler/kplr008462852-q08-first100.fits',
+    *(f'kepler_q12_ch04/kplr0126{number}-q12-500cadences.fits'
+      for number in ('44714', '44769', '44774', '44778', '44822'))])
+def test_learned_psfs_keep_the_signals_of_real_stars(kpsf_data, name):
+    table = signal_transfer(read_tpf(kpsf_data / name), psf='empirical')
+    assert len(table) >= 16
+    assert table['passed'].all(), table[~table['passed']]

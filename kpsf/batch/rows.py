@@ -6,7 +6,7 @@ import numpy as np
 from astropy.table import Table
 
 from .. import __version__
-from ..lightcurve import point_to_point_scatter
+from ..lightcurve import SceneLightCurves, point_to_point_scatter
 
 __all__ = ['COLUMNS', 'FINISHED', 'as_row', 'as_table', 'describe_error', 'new_row', 'summarize']
 
@@ -44,7 +44,9 @@ def as_table(rows, meta=None):
 
 
 def summarize(pixels, light_curve):
-    """Return what a row tells of a light curve, by name."""
+    """Return what a row tells of a light curve, of a scene that of its first star, by name."""
+    if isinstance(light_curve, SceneLightCurves):
+        light_curve = light_curve[0]
     flagged = np.asarray(light_curve['flags']) != 0
     flux, error = light_curve['flux'].value, light_curve['flux_err'].value
     usable = np.isfinite(flux) & ~flagged

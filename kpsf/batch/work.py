@@ -12,7 +12,8 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .. import __version__
 from .._configuration import conf
 from .._files import header_value, open_fits
-from ..lightcurve import LightCurve, extract_light_curve
+from ..lightcurve import LightCurve, SceneLightCurves, extract_light_curve
+from ..lightcurve.files import SCENE_CREATOR
 from ..tpf import read_tpf
 from .rows import describe_error, new_row, summarize
 
@@ -115,5 +116,7 @@ def _read_own(output, sha256, digest):
     """Return the light curve of these pixels with these options and this version, or None."""
     if not is_output_of(output, sha256, digest):
         return None
-    light_curve = LightCurve.read(output)
+    with open_fits(output, 'A light curve of kpsf') as hdulist:
+        is_scene = header_value(hdulist[0].header, 'CREATOR', str) == SCENE_CREATOR
+    light_curve = (SceneLightCurves if is_scene else LightCurve).read(output)
     return light_curve if light_curve.meta['kpsf_version'] == __version__ else None

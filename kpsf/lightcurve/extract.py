@@ -11,20 +11,16 @@ from .. import __version__
 from .._validation import DEEPEST_SIGMA, below_read_noise, require_finite
 from ..flags import FitFlag
 from ..prf import KeplerPRF, TessPRF
+from ..scenes.stars import FAR_FROM_TARGET
 from ..stamps import fit_stamps
 from ..tpf import TargetPixels, read_tpf
 from .identity import identity_of
 from .plan import plan_fit
 from .scene import extract_scene, scene_of
-from .series import LightCurve
-from .start import FAR_FROM_TARGET, UNUSABLE, median_start
+from .series import FLUX_UNIT, LightCurve
+from .start import LEAST_FRACTION, UNUSABLE, median_start
 
 __all__ = ['extract_light_curve']
-
-# A total flux of which less is seen is the shape's invention.
-LEAST_FRACTION = 0.5
-
-FLUX_UNIT = u.electron / u.s
 
 
 def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', background=None,

@@ -20,12 +20,11 @@ from ..scenes.roll import remove_roll
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
-from .series import LightCurve
+from .series import FLUX_UNIT, LightCurve
+from .start import LEAST_FRACTION
 
 __all__ = ['extract_scene', 'scene_of']
 
-FLUX_UNIT = u.electron / u.s
-LEAST_FRACTION = 0.5
 # A star whose error is this many times that of a lone star is not told from its neighbours.
 NOT_SEPARABLE = 3.0
 
@@ -71,8 +70,8 @@ def extract_scene(tpfs, scene, covariance):
     names, x, y, flux, n_free = stars_of(scene, tpfs)
     calm = without_spikes(pixels) if scene.cosmic_rays else pixels
     reference = fit_mean_image(calm, scene, x, y, flux, background)
-    fit = fit_scene(pixels, calm, reference, n_free, background, scene)
-    matrix = np.array(fit.covariance if covariance == 'fisher' else fit.sandwich)
+    fit = fit_scene(pixels, calm, reference, n_free, background, scene, covariance)
+    matrix = fit.covariance.copy()
     quality = _quality_of_fit(pixels, fit)
     curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance,
                            quality) for j in range(n_free)]
@@ -84,7 +83,7 @@ def extract_scene(tpfs, scene, covariance):
         found._fitted_cadences = found['cadenceno']
     else:
         found = SceneLightCurves(curves, matrix, names, meta={
-            'target': pixels.first.target, 'mission': pixels.first.mission})
+            **identity_of(pixels.first), 'kpsf_version': __version__})
     found._scene_fit = fit, pixels
     return found
 
@@ -103,8 +102,7 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance,
     flux, order = fit.flux[:, j], 0
     if scene.roll or (scene.roll is None and tpf.mission == 'K2'):
         flux, order = remove_roll(flux, fit.shift, tpf.time[rows].jd)
-    photon_err = np.sqrt(variance)
-    excess = excess_noise(flux, photon_err)
+    excess = excess_noise(flux, np.sqrt(variance))
     flux_err = np.sqrt(variance + (excess * flux)**2)
     x, y = (place[j] + fit.shift[:, axis]
             for axis, place in enumerate((fit.reference.x, fit.reference.y)))

@@ -1,14 +1,18 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`LightCurve`: fluxes and positions of a star over time."""
 
+import astropy.units as u
 import numpy as np
 from astropy.timeseries import TimeSeries
 
 from .._validation import as_float_array
+from ..scenes.noise import scatter
 from .export import to_lightkurve
 from .files import read_light_curve, write_light_curve
 
-__all__ = ['LightCurve', 'point_to_point_scatter']
+__all__ = ['FLUX_UNIT', 'LightCurve', 'point_to_point_scatter']
+
+FLUX_UNIT = u.electron / u.s
 
 
 class LightCurve(TimeSeries):
@@ -227,8 +231,4 @@ def point_to_point_scatter(flux):
     """
     flux = as_float_array(getattr(flux, 'value', flux), 'flux')
     flux = flux[np.isfinite(flux)]
-    if flux.size < 3:
-        return np.nan
-    steps = np.diff(flux)
-    deviation = np.median(np.abs(steps - np.median(steps)))
-    return float(1.4826 * deviation / np.sqrt(2.0) / np.median(flux))
+    return float(scatter(flux) / np.median(flux)) if flux.size else np.nan

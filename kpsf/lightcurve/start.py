@@ -7,18 +7,17 @@ from .._validation import below_read_noise
 from ..flags import FitFlag
 from ..guidance import locate_source
 from ..models import EllipticalGaussianPSF
+from ..scenes.stars import FAR_FROM_TARGET, typical_psf
 from ..stamps import fit_stamps
 
-__all__ = ['FAR_FROM_TARGET', 'UNUSABLE', 'median_start']
+__all__ = ['LEAST_FRACTION', 'UNUSABLE', 'median_start']
 
-# Headers know the position better than this; a fit further off sits on another star.
-FAR_FROM_TARGET = 1.5
 UNUSABLE = (FitFlag.NOT_CONVERGED | FitFlag.TOO_FEW_PIXELS | FitFlag.NO_COVARIANCE
             | FitFlag.CENTROID_OUTSIDE | FitFlag.FLUX_NOT_POSITIVE | FitFlag.LITTLE_FLUX_INSIDE)
+# A total flux of which less is seen is the shape's invention.
+LEAST_FRACTION = 0.5
 # More cadences than this do not make a median image better.
 MAX_MEDIAN_CADENCES = 500
-# Standard deviation in pixels of a Gaussian like the PSF, before it is fitted.
-TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 
 
 def median_start(tpf, plan, electrons, used, known):
@@ -71,8 +70,7 @@ def _located_start(tpf, plan, image, target):
     """Return a list of one start, the source next to the target, or of none."""
     psf, shape = plan.model, {}
     if type(psf) is EllipticalGaussianPSF and not any(psf.fixed[name] for name in 'abc'):
-        stddev = TYPICAL_STDDEV[tpf.mission]
-        psf = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
+        psf = typical_psf(tpf.mission)
         shape = {name: getattr(psf, name).value for name in plan.shape_names}
     deep = below_read_noise(image, tpf.read_variance)
     # What goes wrong here, a target out of the stamp for example, is said by the fit itself.

@@ -60,7 +60,8 @@ def plot_scene(tpfs, curves, axes=None):
         axes = new_figure((9.0, 1.2 + 6.4 * np.clip(height / width, 0.4, 1.6))).subplots(2, 2)
     axes = np.ravel(axes)
     brightest = max(data.max(), model.max(), 1e-6)
-    brightness = {'cmap': 'viridis', 'norm': LogNorm(FAINTEST * brightest, brightest)}
+    faintest = np.clip(min(data.min(), model.min()), FAINTEST * brightest, 0.5 * brightest)
+    brightness = {'cmap': 'viridis', 'norm': LogNorm(faintest, brightest)}
     largest = max(np.abs(left).max(), 1.0)
     panels = [('Data', data, f'{RATE} per pixel', brightness),
               ('Model', model, f'{RATE} per pixel', brightness),

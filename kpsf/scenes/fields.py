@@ -3,7 +3,7 @@
 
 import numpy as np
 
-__all__ = ['background_images', 'displacement_fields', 'star_shifts']
+__all__ = ['background_images', 'displacement_fields', 'scene_slopes', 'star_shifts']
 
 
 def background_images(pixels, background):
@@ -28,6 +28,21 @@ def displacement_fields(reference, fields):
                      if name == 'shift' or len(x) > 1])
 
 
-def star_shifts(reference, motion, fields):
-    """Return the shift of every star in every cadence (n, k, 2), given the motion (n, f)."""
-    return np.einsum('nf,fkd->nkd', motion, displacement_fields(reference, fields))
+def star_shifts(motion, fields):
+    """Return the shift of every star in every cadence (n, k, 2), given motion and fields."""
+    return np.einsum('nf,fkd->nkd', motion, fields)
+
+
+def scene_slopes(flux, by_x, by_y, fields):
+    """Return what moves of all stars do to the image of the scene, (n, f, p).
+
+    Parameters
+    ----------
+    flux : ndarray, shape (n, k)
+    by_x, by_y : ndarray, shape (n, k, p)
+        Derivatives of the stars' images.
+    fields : ndarray, shape (f, k, 2)
+    """
+    return np.stack([((flux * field[:, 0])[:, np.newaxis] @ by_x
+                      + (flux * field[:, 1])[:, np.newaxis] @ by_y)[:, 0] for field in fields],
+                    axis=1)

@@ -1,12 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`fit_scene`: from pixels and stars to fluxes; first the images and the motion, then the rest."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes, sandwich
-from .fields import background_images, displacement_fields, star_shifts
+from .fields import background_images, displacement_fields, scene_slopes, star_shifts
 from .images import MovingImages
 from .noise import find_cosmic_rays, pixel_excess
 from .prepare import sharpen
@@ -29,9 +29,8 @@ class SceneFit:
         The mean image; stars that are taken to be constant come last.
     flux : ndarray, shape (n, k)
         Total fluxes in e-/s of the k free stars.
-    covariance, sandwich : ndarray, shape (n, k, k)
-        Of the fluxes, by photon and read noise, and with how much each pixel
-        scatters over time instead.
+    covariance : ndarray, shape (n, k, k)
+        Of the fluxes.
     background, background_err : ndarray, shape (n,)
         Fitted part, mean over the pixels, in e-/s.
     shift, shift_err : ndarray, shape (n, 2)
@@ -52,7 +51,6 @@ class SceneFit:
     reference: object
     flux: np.ndarray
     covariance: np.ndarray
-    sandwich: np.ndarray
     background: np.ndarray
     background_err: np.ndarray
     shift: np.ndarray
@@ -66,7 +64,7 @@ class SceneFit:
     shares: np.ndarray
 
 
-def fit_scene(pixels, calm, reference, n_free, background, scene):
+def fit_scene(pixels, calm, reference, n_free, background, scene, covariance='fisher'):
     """Fit the fluxes of a scene in every cadence.
 
     Parameters
@@ -81,6 +79,8 @@ def fit_scene(pixels, calm, reference, n_free, background, scene):
     background : str
         'known', 'fit' or 'plane'.
     scene : Scene
+    covariance : {'fisher', 'sandwich'}, optional
+        By photon and read noise, or by how much each pixel scatters over time.
 
     Returns
     -------
@@ -97,7 +97,8 @@ def fit_scene(pixels, calm, reference, n_free, background, scene):
         images = MovingImages(reference, pixels)
         shift, variance, breaks = find_motion(calm, reference, images, n_free, backgrounds, scene,
                                               spikes.any(axis=1))
-    moved = star_shifts(reference, shift, scene.fields)
+    fields = displacement_fields(reference, scene.fields)
+    moved = star_shifts(shift, fields)
     stars = images(moved)
     if scene.is_empirical:
         learn = EmpiricalImages(calm, reference, stars, n_free, backgrounds, breaks,
@@ -111,14 +112,15 @@ def fit_scene(pixels, calm, reference, n_free, background, scene):
         # What was learned may have been learned from them.
         design, known = learn.images(used | spikes)
         fits = _fit(pixels, design, known, used)
-    found = _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic,
-                          backgrounds, (shift[:, :2], np.sqrt(variance[:, :2])), learn.changes)
-    if n_free == 1:
-        # Moved a little, a star alone is as bright as before.
-        return found
-    extra = _motion_covariance(fits, design, used, images, moved, variance,
-                               displacement_fields(reference, scene.fields))[:, :n_free, :n_free]
-    return replace(found, covariance=found.covariance + extra, sandwich=found.sandwich + extra)
+    matrix = fits.covariance
+    if covariance == 'sandwich':
+        excess = pixel_excess(pixels.rate - fits.mean, fits.variance, used)
+        matrix = sandwich(fits, design, excess, used)
+    # Moved a little, a star alone is as bright as before.
+    if n_free > 1:
+        matrix = matrix + _motion_covariance(fits, design, used, images, moved, variance, fields)
+    return _as_scene_fit(pixels, reference, n_free, fits, matrix, design, known, used, cosmic,
+                         backgrounds, (shift[:, :2], np.sqrt(variance[:, :2])), learn.changes)
 
 
 def _motion_covariance(fits, design, used, images, moved, variance, fields):
@@ -135,14 +137,11 @@ def _motion_covariance(fits, design, used, images, moved, variance, fields):
     n_own = min(k, n_stars)
     flux[:, :n_own] = np.nan_to_num(fits.amplitudes[some, :n_own])
     weighted = design[some] * (used[some] / fits.variance[some])[:, np.newaxis]
-    extra = np.zeros((n, k, k))
-    for field, known in zip(fields, np.nan_to_num(variance).T):
-        slope = ((flux * field[:, 0])[:, np.newaxis] @ by_x
-                 + (flux * field[:, 1])[:, np.newaxis] @ by_y)
-        change = fits.covariance[some] @ (weighted @ slope.transpose(0, 2, 1))
-        square = np.nan_to_num(change @ change.transpose(0, 2, 1))
-        extra += known[:, np.newaxis, np.newaxis] * square[nearest]
-    return extra
+    # What a shift of each field does to the amplitudes, (m, k, f).
+    slopes = scene_slopes(flux, by_x, by_y, fields)
+    change = np.nan_to_num(fits.covariance[some] @ (weighted @ slopes.transpose(0, 2, 1)))
+    change = change[nearest] * np.sqrt(np.nan_to_num(variance))[:, np.newaxis]
+    return change @ change.transpose(0, 2, 1)
 
 
 def _fit(pixels, design, known, used):
@@ -167,25 +166,19 @@ def _fit_without_cosmic_rays(pixels, spikes, design, known, is_wanted):
     return fits, used, cosmic
 
 
-def _as_scene_fit(pixels, reference, n_free, fits, design, known, used, cosmic, backgrounds,
-                  motion, changes):
-    """Return the `SceneFit` of fits to all pixels."""
+def _as_scene_fit(pixels, reference, n_free, fits, matrix, design, known, used, cosmic,
+                  backgrounds, motion, changes):
+    """Return the `SceneFit` of fits to all pixels, with ``matrix`` (n, k, k) for errors."""
     n = pixels.n_cadences
-    flux, covariance = fits.amplitudes[:, :n_free], fits.covariance[:, :n_free, :n_free]
-    robust = sandwich(fits, design, pixel_excess(pixels.rate - fits.mean, fits.variance, used),
-                      used)[:, :n_free, :n_free]
     weight = used / fits.variance
-    if design.ndim == 2:
-        alone = weight @ (design[:n_free]**2).T
-    else:
-        alone = (design[:, :n_free]**2 @ weight[:, :, np.newaxis])[:, :, 0]
+    alone = (design[:, :n_free]**2 @ weight[:, :, np.newaxis])[:, :, 0]
     level = backgrounds.mean(axis=1) if len(backgrounds) else np.zeros(0)
     background = fits.amplitudes[:, n_free:] @ level
-    spread = np.einsum('b,nbc,c->n', level, fits.covariance[:, n_free:, n_free:], level)
+    spread = np.einsum('b,nbc,c->n', level, matrix[:, n_free:, n_free:], level)
     with np.errstate(divide='ignore'):
         alone_err = 1.0 / np.sqrt(alone)
-    return SceneFit(reference, flux, covariance, robust, background,
-                    np.sqrt(spread) if len(level) else np.zeros(n), *motion, fits.mean,
+    return SceneFit(reference, fits.amplitudes[:, :n_free], matrix[:, :n_free, :n_free],
+                    background, np.sqrt(spread) if len(level) else np.zeros(n), *motion, fits.mean,
                     fits.variance, used, cosmic, changes, alone_err,
                     _shares(fits, design, known, n_free))
 

@@ -9,7 +9,6 @@ cadences that were left out, some pixels are predicted from the others.
 """
 
 import numpy as np
-from scipy.ndimage import median_filter
 
 from .motion import smooth
 
@@ -19,9 +18,6 @@ __all__ = ['MAX_MODES', 'learn_changes']
 MAX_MODES = 12
 # Parts into which the cadences, in blocks of this length, and the pixels are divided.
 _N_PARTS, _N_PIXEL_PARTS, _BLOCK = 4, 4, 8
-# Cadences of which the median is taken, standard deviations from which on a pixel stands out in
-# one of them, and how many pixels may: more are motion.
-_WINDOW, _SPIKE, _MOST = 5, 4.0, 6
 
 
 def learn_changes(residual, breaks, n_modes=None):
@@ -44,7 +40,6 @@ def learn_changes(residual, breaks, n_modes=None):
     series : ndarray, shape (n, j)
         Their smooth coefficients.
     """
-    residual = _without_spikes(residual)
     n, p = residual.shape
     if n_modes is None:
         n_modes = _count_modes(residual)
@@ -55,22 +50,6 @@ def learn_changes(residual, breaks, n_modes=None):
     noise *= p / max(p - len(modes) - 1, 1)
     series = [smooth(values, noise, breaks) for values in coefficients.T]
     return modes, np.column_stack(series) if series else coefficients
-
-
-def _without_spikes(residual):
-    """Return residuals in which no pixel stands out in a single cadence.
-
-    A cosmic ray would be a mode of its own, and explain itself.
-    """
-    if len(residual) < _WINDOW:
-        return residual
-    slow = median_filter(residual, size=(_WINDOW, 1), mode='mirror')
-    quick = residual - slow
-    usual = 1.4826 * np.median(np.abs(quick), axis=0)
-    limit = _SPIKE * np.maximum(usual, 1.0)
-    is_spike = np.abs(quick) > limit
-    is_spike[is_spike.sum(axis=1) > _MOST] = False
-    return np.where(is_spike, slow + np.clip(quick, -limit, limit), residual)
 
 
 def _parts(n):

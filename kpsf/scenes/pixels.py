@@ -135,6 +135,7 @@ def _require_one_detector(tpfs):
 
 
 def _in_words(place):
+    """Return what is known of a detector and a season, in words."""
     return ' '.join(str(part) for part in place if part is not None)
 
 

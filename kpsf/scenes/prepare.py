@@ -8,15 +8,13 @@ from astropy.modeling import Model
 from scipy.ndimage import maximum_filter
 
 from ..guidance.information import Star
-from ..models import EllipticalGaussianPSF
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
 from .fields import background_images
 from .reference import Reference, fit_reference, typical_shifts
-from .stars import find_stars, place_stars
+from .stars import find_stars, place_stars, typical_psf
 
 __all__ = ['fit_mean_image', 'sharpen', 'stars_of']
 
-TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 # Stars this near to each other in units of the FWHM cannot be found, only known.
 _LEAST_CONTRAST = 3e-3
 # Standard deviation of shifts in pixels that blurs nothing.
@@ -41,7 +39,7 @@ def _with_neighbours(tpf):
     except ValueError:
         return [tpf.target], *(np.array([value]) for value in (*target, np.nan))
     x, y, flux = (np.array(found[name]) for name in ('x', 'y', 'flux'))
-    if np.hypot(x[0] - target[0], y[0] - target[1]) > 1.5:
+    if found['name'][0] != 'target':
         # Nothing is seen there; it may be hidden in the light of others.
         x, y, flux = (np.insert(values, 0, value)
                       for values, value in zip((x, y, flux), (*target, np.nan)))
@@ -131,5 +129,4 @@ def _psf_of(scene, tpf):
         if isinstance(psf, (KeplerPRF, TessPRF)):
             require_same_detector(psf, tpf)
         return Star(psf)
-    stddev = TYPICAL_STDDEV[tpf.mission]
-    return Star(EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0))
+    return Star(typical_psf(tpf.mission))

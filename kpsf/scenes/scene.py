@@ -50,8 +50,11 @@ class Scene:
     motion : {'both', 'data', 'pos_corr', 'none'}, optional
         Where the shift of the stars is taken from: measured in the pixels,
         ``POS_CORR`` of the file, or both, weighted by how well they agree.
-        It is smoothed as far as its noise asks, but not over jumps. Default:
-        both, or the data alone where the file has no motion.
+        Default: both, or the data alone where the file has no motion.
+    smooth : bool, optional
+        Whether a motion that is measured is smoothed, as far as its noise
+        asks, but not over jumps. False takes each cadence by itself, which
+        costs precision where stars blend.
     fields : tuple of str, optional
         What the motion consists of: ``'shift'``, and, for stars far apart,
         ``'scale'`` and ``'roll'``.
@@ -99,6 +102,7 @@ class Scene:
     base: object = 'gaussian'
     background: str | None = None
     motion: str | None = None
+    smooth: bool = True
     fields: tuple = ('shift',)
     position_error: float = 0.1
     n_modes: int | None = None

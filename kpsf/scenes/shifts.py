@@ -4,7 +4,7 @@
 import numpy as np
 
 from .._kernels.linear import fit_amplitudes
-from .fields import background_images, displacement_fields
+from .fields import background_images, displacement_fields, scene_slopes, star_shifts
 from .images import MovingImages
 from .motion import find_breaks, smooth
 from .pixels import gather_pixels
@@ -44,10 +44,9 @@ def find_motion(pixels, reference, images, n_free, backgrounds, scene, struck=No
     Variances of what is not measured are NaN. Nothing is measured in cadences that are
     ``struck`` (n,), by cosmic rays for example.
     """
-    n = pixels.n_cadences
-    told = np.zeros((n, 2))
-    told[:] = np.nan_to_num(pixels.motion())
-    has_told = np.isfinite(pixels.motion()).any()
+    n, told = pixels.n_cadences, pixels.motion()
+    is_told, told = np.isfinite(told), np.nan_to_num(told)
+    has_told = is_told.any()
     thrusters = (pixels.first.quality[pixels.rows[0]] & _THRUSTER) > 0
     cadenceno = pixels.first.cadenceno[pixels.rows[0]]
     source = scene.motion or ('both' if has_told else 'data')
@@ -69,7 +68,9 @@ def find_motion(pixels, reference, images, n_free, backgrounds, scene, struck=No
                                     for values in measured.T])
     breaks = find_breaks(cadenceno, measured[:, :2], thrusters)
     if source == 'both' and has_told:
-        measured, variance = _combine(measured, variance, told, np.isfinite(pixels.motion()))
+        measured, variance = _combine(measured, variance, told, is_told)
+    if not scene.smooth:
+        return measured, np.where(np.isfinite(variance), variance, np.nan), breaks
     smoothed, variance = zip(*(smooth(measured[:, j], variance[:, j], breaks, with_variance=True)
                                for j in range(n_fields)))
     return np.column_stack(smoothed), np.column_stack(variance), breaks
@@ -119,10 +120,8 @@ def _measure_block(pixels, rows, reference, images, n_free, backgrounds, fields,
     flux = np.broadcast_to(mean_flux, (n, len(mean_flux))).copy()
     constant_images = np.broadcast_to(backgrounds, (n, *backgrounds.shape))
     for _ in range(_MAX_ROUNDS):
-        stars, by_x, by_y = images(np.einsum('nf,fkd->nkd', motion, fields), slopes=True)
-        slopes = np.stack([((flux * field[:, 0])[:, np.newaxis] @ by_x
-                            + (flux * field[:, 1])[:, np.newaxis] @ by_y)[:, 0]
-                           for field in fields], axis=1)
+        stars, by_x, by_y = images(star_shifts(motion, fields), slopes=True)
+        slopes = scene_slopes(flux, by_x, by_y, fields)
         design = np.concatenate([stars[:, :n_free], slopes, constant_images], axis=1)
         constant = (mean_flux[n_free:, np.newaxis] * stars[:, n_free:]).sum(axis=1)
         fits = fit_amplitudes(rate, design, pixels.background[rows] + constant, pixels.slope,

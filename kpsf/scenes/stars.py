@@ -11,9 +11,11 @@ from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import require_finite
+from ..guidance import locate_source
+from ..models import EllipticalGaussianPSF
 from .pixels import as_target_pixels
 
-__all__ = ['find_stars', 'place_stars', 'query_gaia']
+__all__ = ['FAR_FROM_TARGET', 'find_stars', 'place_stars', 'query_gaia', 'typical_psf']
 
 PLACES = (('x', 'y'), ('column', 'row'), ('ra', 'dec'))
 UNITS = {**dict.fromkeys(('x', 'y', 'column', 'row'), u.pix), 'ra': u.deg, 'dec': u.deg,
@@ -21,6 +23,16 @@ UNITS = {**dict.fromkeys(('x', 'y', 'column', 'row'), u.pix), 'ra': u.deg, 'dec'
 # Zero points (e-/s at magnitude 0 of G) that give starting values of fluxes; the data decide.
 GAIA_FLUX = {'Kepler': 2.141e5 * 10**4.8, 'K2': 2.141e5 * 10**4.8, 'TESS': 1.5e4 * 10**4.0}
 PIXEL_SCALE = {'Kepler': 3.98, 'K2': 3.98, 'TESS': 20.3}
+# Headers know the position better than this; a star further off is another.
+FAR_FROM_TARGET = 1.5
+# Standard deviation in pixels of a Gaussian like the PSF, before it is fitted.
+TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
+
+
+def typical_psf(mission):
+    """Return a round Gaussian as wide as the PSF of a mission is, at a flux of 1."""
+    stddev = TYPICAL_STDDEV[mission]
+    return EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
 
 
 def place_stars(stars, tpf):
@@ -117,12 +129,26 @@ def _places(table, tpf):
     if tpf.wcs is None:
         raise ValueError(f'Stars by ra and dec need a WCS, but the file of {tpf.target} has none: '
                          'pass their x and y, or column and row.')
-    x, y = tpf.wcs.all_world2pix(first, second, 0)
-    require_finite(np.stack([x, y]), 'Places of stars in the stamp',
+    places = _from_sky(tpf, first, second)
+    require_finite(np.stack(places), 'Places of stars in the stamp',
                    'leave out stars that are elsewhere in the sky')
-    # The WCS of the files holds at the median of the motion.
-    offset = np.array(tpf.meta.get('pos_corr_median') or (0.0, 0.0))
-    return x + offset[0] * (np.abs(offset[0]) < 5), y + offset[1] * (np.abs(offset[1]) < 5)
+    return places
+
+
+def _from_sky(tpf, ra, dec):
+    """Return x and y in stamp pixels, at the median of the motion, of places in degrees."""
+    places = tpf.wcs.all_world2pix(ra, dec, 0)
+    return tuple(place + offset for place, offset in zip(places, tpf.median_motion))
+
+
+def _target_first(tpf, x, y, order):
+    """Return an order in which the star at the target is first, and whether there is one."""
+    target = [np.median(place) for place in tpf.expected_positions()]
+    distance = np.hypot(x - target[0], y - target[1])
+    near = [i for i in order if distance[i] <= FAR_FROM_TARGET]
+    if not near:
+        return list(order), False
+    return [near[0], *(i for i in order if i != near[0])], True
 
 
 def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
@@ -145,8 +171,8 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
     -------
     `~astropy.table.QTable`
         ``name``, ``x``, ``y`` (stamp pixels), ``flux`` (e-/s),
-        ``significance``; the one next to the target first, the others by
-        brightness.
+        ``significance``; by brightness, the brightest within 1.5 pixels of
+        the target first, if there is one.
 
     Raises
     ------
@@ -162,12 +188,8 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
     >>> print([f'({star["x"]:.1f}, {star["y"]:.1f})' for star in stars])
     ['(5.0, 5.0)', '(2.0, 7.0)']
     """
-    from ..guidance import locate_source
-    from ..models import EllipticalGaussianPSF
     tpf, = as_target_pixels(tpf)
-    if psf is None:
-        stddev = 0.8 if tpf.mission == 'TESS' else 0.65
-        psf = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
+    psf = typical_psf(tpf.mission) if psf is None else psf
     image, background = _typical_image(tpf)
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', AstropyUserWarning)
@@ -176,12 +198,12 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
     if not len(found):
         raise ValueError(f'A scene needs stars, but none above {threshold:g} sigma is in the mean '
                          f'image of {tpf.target}: lower the threshold, or pass a table.')
-    target = [np.median(place) for place in tpf.expected_positions()]
     order = np.argsort(-np.asarray(found['flux']), kind='stable')
-    nearest = np.argmin(np.hypot(found['x'] - target[0], found['y'] - target[1]))
-    order = [nearest, *(i for i in order if i != nearest)]
-    found = found[order]
-    return QTable({'name': ['target', *(f'star {i}' for i in range(2, len(found) + 1))],
+    order, has_target = _target_first(tpf, found['x'], found['y'], order)
+    found, names = found[order], [f'star {i}' for i in range(1, len(found) + 1)]
+    if has_target:
+        names[0] = 'target'
+    return QTable({'name': names,
                    'x': np.asarray(found['x']), 'y': np.asarray(found['y']),
                    'flux': tpf.noise.to_rate(np.asarray(found['flux'])),
                    'significance': np.asarray(found['significance'])})
@@ -214,8 +236,8 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
     -------
     `~astropy.table.QTable`
         ``name``, ``ra``, ``dec`` (degrees, at the time of the observation),
-        ``flux`` (e-/s, from G), ``magnitude``; the star next to the target
-        first. A table for `Scene`.
+        ``flux`` (e-/s, from G), ``magnitude``; in the order of `find_stars`.
+        A table for `Scene`.
 
     Raises
     ------
@@ -263,12 +285,8 @@ def _from_gaia(found, tpf, magnitude_limit):
               for name in ('pmra', 'pmdec')]
     dec = np.asarray(found['dec'], dtype=float) + motion[1]
     ra = np.asarray(found['ra'], dtype=float) + motion[0] / np.cos(np.radians(dec))
-    x, y = tpf.wcs.all_world2pix(ra, dec, 0)
-    target = [np.median(place) for place in tpf.expected_positions()]
     order = np.argsort(magnitude, kind='stable')
-    near = order[np.hypot(x - target[0], y - target[1])[order] < 1.5]
-    nearest = near[0] if len(near) else order[0]
-    order = [nearest, *(i for i in order if i != nearest)]
+    order, _ = _target_first(tpf, *_from_sky(tpf, ra, dec), order)
     key = 'source_id' if 'source_id' in found.colnames else 'SOURCE_ID'
     return QTable({'name': [f'Gaia {found[key][i]}' for i in order], 'ra': ra[order],
                    'dec': dec[order],

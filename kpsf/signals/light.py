@@ -8,8 +8,8 @@ from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 
 from ..lightcurve import LightCurve
-from ..lightcurve.start import TYPICAL_STDDEV
-from ..models import EllipticalGaussianPSF, position_names, total_flux_name
+from ..models import position_names, total_flux_name
+from ..scenes.stars import typical_psf
 
 __all__ = ['StarLight', 'good_cadences', 'pick_star', 'star_light']
 
@@ -190,8 +190,7 @@ def _psf(tpf, curve):
     try:
         fits = curve.stamp_fits
     except (AttributeError, ValueError):
-        stddev = TYPICAL_STDDEV[tpf.mission]
-        model = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev)
+        model = typical_psf(tpf.mission)
     else:
         model = fits._problem.model.copy()
         row = np.argmax(good_cadences(curve))

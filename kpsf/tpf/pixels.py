@@ -139,6 +139,16 @@ class TargetPixels:
         """Pixels of the pipeline's aperture, bool, shape (ny, nx)."""
         return (self.aperture & OPTIMAL) > 0
 
+    @property
+    def median_motion(self):
+        """Median of the motion ``(x, y)`` from the header's positions, 0 where unknown, (2,).
+
+        Header and WCS hold at the catalogue's places; ``pos_corr`` is
+        relative to its median.
+        """
+        offset = np.array(self.meta.get('pos_corr_median') or (0.0, 0.0))
+        return np.where(np.abs(offset) <= MAX_POSITION_CORRECTION, offset, 0.0)
+
     def expected_positions(self):
         """Tell where the header has the target, and the motion takes it.
 
@@ -147,10 +157,8 @@ class TargetPixels:
         x, y : ndarray, shape (n_cadences,)
             Stamp pixels. Motion that is not known counts as none.
         """
-        # The header's position is that of the catalogue, the motion is relative to it.
-        offset = np.array(self.meta.get('pos_corr_median') or (0.0, 0.0))
-        offset = np.where(np.abs(offset) <= MAX_POSITION_CORRECTION, offset, 0.0)
-        return tuple((self.target_position + offset + np.nan_to_num(self.pos_corr)).T)
+        return tuple((self.target_position + self.median_motion
+                      + np.nan_to_num(self.pos_corr)).T)
 
     def aperture_flux(self):
         """Sum the background-subtracted rates over the pipeline's aperture.
