@@ -30,7 +30,12 @@ TYPICAL_STDDEV = {'Kepler': 0.65, 'K2': 0.65, 'TESS': 0.8}
 
 
 def typical_psf(mission):
-    """Return a round Gaussian as wide as the PSF of a mission is, at a flux of 1."""
+    """Return a round Gaussian as wide as the PSF of a mission is, at a flux of 1.
+
+    Parameters
+    ----------
+    mission : {'Kepler', 'K2', 'TESS'}
+    """
     stddev = TYPICAL_STDDEV[mission]
     return EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, stddev, stddev, 0.0)
 
