@@ -2,6 +2,7 @@
 """What tests and doctests share: drawing without a screen, and a folder to write to."""
 
 import os
+import sys
 
 import pytest
 
@@ -18,6 +19,14 @@ def pytest_configure(config):
     PYTEST_HEADER_MODULES.clear()
     for name in ('numpy', 'scipy', 'astropy', 'photutils', 'matplotlib'):
         PYTEST_HEADER_MODULES[name] = name
+
+
+@pytest.fixture(autouse=True)
+def no_figures_left():
+    """Close the figures that a test or a page has made."""
+    yield
+    if 'matplotlib.pyplot' in sys.modules:
+        sys.modules['matplotlib.pyplot'].close('all')
 
 
 @pytest.fixture(autouse=True)

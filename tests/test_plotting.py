@@ -1,11 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Figures show what they should, with units, and leave pyplot alone."""
+"""Figures show what they should, with units, in notebooks and without a screen."""
 
 import sys
 from dataclasses import replace
 
+import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -19,7 +21,7 @@ from kpsf.plotting import (
     plot_prf_positions,
     plot_recovery,
 )
-from kpsf.plotting.style import BLUE, VERMILLION
+from kpsf.plotting.style import BLUE, VERMILLION, figures_for_files
 from kpsf.prf import KeplerPRF, TessPRF
 from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
 
@@ -233,11 +235,27 @@ def test_plots_go_into_given_axes(pixels, light_curve):
     assert (plot_cadence(pixels, light_curve, 0, more) == more).all()
 
 
-def test_pyplot_is_not_needed(light_curve, tmp_path, monkeypatch):
+def test_a_new_figure_is_one_that_notebooks_and_show_find(light_curve):
+    figure = plot_light_curve(light_curve).figure
+    assert pyplot.fignum_exists(figure.number)
+    assert pyplot.gcf() is figure
+
+
+def test_figures_for_files_do_without_pyplot(light_curve, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith('matplotlib.pyplot')]:
         monkeypatch.delitem(sys.modules, name)
-    draw(plot_light_curve(light_curve), tmp_path)
+    with figures_for_files():
+        draw(plot_light_curve(light_curve), tmp_path)
     assert 'matplotlib.pyplot' not in sys.modules
+
+
+def test_the_style_gives_colours_that_all_can_tell_apart(light_curve, tmp_path):
+    with pyplot.style.context('kpsf.plotting.style'):
+        colors = [to_hex(color) for color in mpl.rcParams['axes.prop_cycle'].by_key()['color']]
+        assert [color.upper() for color in colors[:2]] == [BLUE, VERMILLION]
+        ax = plot_light_curve(light_curve)
+        draw(ax, tmp_path)
+        require_nothing_clipped(ax.figure)
 
 
 @pytest.fixture(scope='module')

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Figures of many light curves show every star and file, and clip nothing."""
 
-import sys
 
 import numpy as np
 import pytest
@@ -183,11 +182,3 @@ def test_tables_without_what_is_needed_say_so(table):
 def test_precision_is_drawn_where_asked(table):
     ax = Figure().subplots()
     assert plot_precision(table, ax) is ax
-
-
-def test_pyplot_is_not_needed(scene, table, monkeypatch):
-    for name in [name for name in sys.modules if name.startswith('matplotlib.pyplot')]:
-        monkeypatch.delitem(sys.modules, name)
-    plot_blends(scene)
-    plot_precision(table)
-    assert 'matplotlib.pyplot' not in sys.modules

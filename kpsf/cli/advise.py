@@ -117,7 +117,7 @@ def _advise(options):
     text = f'{options.file}: {heading}\n{advice}'
     if options.plot is not None:
         from ..plotting import plot_advice
-        save_figure(plot_advice(advice)[0].figure, options.plot, options)
+        save_figure(lambda: plot_advice(advice), options.plot, options)
         text += f'\n-> {options.plot}'
     return text
 

@@ -93,7 +93,7 @@ def _check(options):
         lines.append(f'-> {options.output}')
     if options.plot is not None:
         from ..plotting import plot_signal_transfer
-        save_figure(plot_signal_transfer(table).figure, options.plot, options)
+        save_figure(lambda: plot_signal_transfer(table), options.plot, options)
         lines.append(f'-> {options.plot}')
     return '\n'.join(lines), bool(np.all(table['passed']))
 

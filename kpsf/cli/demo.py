@@ -52,7 +52,7 @@ def _run(options):
     light_curve.write(output, overwrite=options.overwrite)
 
     from ..plotting import plot_recovery
-    save_figure(plot_recovery(light_curve, truth)[0].figure, figure, options)
+    save_figure(lambda: plot_recovery(light_curve, truth), figure, options)
     flux, error = light_curve['flux'].value, light_curve['flux_err'].value
     print(f'Pixels, simulated: {pixels.n_cadences} cadences of a star with {len(TABBY_DIPS)} dips '
           f'-> {tpf}\n'

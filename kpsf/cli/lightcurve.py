@@ -4,8 +4,6 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from .._configuration import conf
 from ..batch.manifest import MANIFEST_SUFFIXES, journal_of
 from ..batch.plan import output_of, plan_batch, require_distinct
@@ -184,7 +182,7 @@ def _make_light_curve(path, output, options):
     output.parent.mkdir(exist_ok=True)
     light_curve.write(output, overwrite=options.overwrite)
     if options.plot is not None:
-        save_figure(_draw(light_curve), options.plot, options)
+        save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
         return _describe(summarize(pixels, light_curve), output)
     lines = [f'  {name}: scatter {ppm(curve["flux"].value)}'
@@ -194,11 +192,11 @@ def _make_light_curve(path, output, options):
 
 
 def _draw(light_curve):
-    """Return the figure of one light curve, or of those of a scene."""
+    """Return the axes of one light curve, or of those of a scene."""
     from ..plotting import plot_blends, plot_light_curve
     if isinstance(light_curve, SceneLightCurves):
-        return np.ravel(plot_blends(light_curve))[0].figure
-    return plot_light_curve(light_curve).figure
+        return plot_blends(light_curve)
+    return plot_light_curve(light_curve)
 
 
 def _describe(row, output):

@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What the commands write: endings of names, and figures."""
 
+import numpy as np
+
 from .._files import write_whole
 from .checks import refuse
 
@@ -16,7 +18,9 @@ def require_suffix(options, argument, path, suffixes):
                f'{path.name!r}: choose one of these')
 
 
-def save_figure(figure, path, options):
-    """Write a figure, whole or not at all."""
-    with write_whole(path, options.overwrite) as temporary:
-        figure.savefig(temporary, dpi=150)
+def save_figure(draw, path, options):
+    """Write the figure of the axes that `draw()` returns, whole or not at all."""
+    # Here, because matplotlib takes long to import, and most calls draw nothing.
+    from ..plotting.style import figures_for_files
+    with figures_for_files(), write_whole(path, options.overwrite) as temporary:
+        np.ravel(draw())[0].figure.savefig(temporary, dpi=150)

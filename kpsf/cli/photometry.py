@@ -204,8 +204,8 @@ def _measure(options, output):
     table.meta = _meta(options, photometry, electrons, fwhm) | {'groups': groups}
     if options.plot is not None:
         from ..plotting import plot_photometry
-        axes = plot_photometry(photometry, image.data, mask=mask, unit=unit)
-        save_figure(axes[0].figure, options.plot, options)
+        save_figure(lambda: plot_photometry(photometry, image.data, mask=mask, unit=unit),
+                    options.plot, options)
     write_table(table, output, options.overwrite)
     return f'{options.image}: {_summary(results)} -> {output}'
 

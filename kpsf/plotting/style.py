@@ -1,11 +1,16 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What all figures have in common: colours, images and names of axes."""
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-__all__ = ['BLUE', 'GREY', 'RATE', 'VERMILLION', 'draw_image', 'new_figure']
+__all__ = ['BLUE', 'GREY', 'RATE', 'VERMILLION', 'draw_image', 'figures_for_files', 'new_figure']
+
+_for_files = ContextVar('for_files', default=False)
 
 # Of Okabe & Ito's palette, which the colour-blind tell apart.
 BLUE = '#0072B2'
@@ -15,8 +20,22 @@ RATE = 'e$^-$ s$^{-1}$'
 
 
 def new_figure(size):
-    """Return a figure that pyplot knows nothing of."""
-    return Figure(figsize=size, layout='constrained')
+    """Return a figure: pyplot's, which notebooks and `plt.show` show, or one for a file."""
+    if _for_files.get():
+        return Figure(figsize=size, layout='constrained')
+    # Here, so that a command that writes a figure needs no screen and no toolkit for windows.
+    from matplotlib import pyplot
+    return pyplot.figure(figsize=size, layout='constrained')
+
+
+@contextmanager
+def figures_for_files():
+    """Let new figures be none of pyplot's: they need no screen, and go when nobody holds them."""
+    token = _for_files.set(True)
+    try:
+        yield
+    finally:
+        _for_files.reset(token)
 
 
 def draw_image(ax, image, title, label, style):
