@@ -4,7 +4,7 @@
 from datetime import UTC, datetime
 
 from sphinx_astropy.conf.v3 import *  # noqa: F401, F403
-from sphinx_astropy.conf.v3 import extensions, intersphinx_mapping
+from sphinx_astropy.conf.v3 import exclude_patterns, extensions, intersphinx_mapping
 
 import kpsf
 
@@ -14,7 +14,7 @@ copyright = f'{datetime.now(UTC).year}, {author}'
 release = kpsf.__version__
 version = '.'.join(release.split('.')[:2])
 
-extensions += ['myst_parser']
+extensions += ['myst_parser', 'sphinx_gallery.gen_gallery']
 source_suffix = {'.rst': 'restructuredtext', '.md': 'markdown'}
 nitpicky = True
 
@@ -31,6 +31,26 @@ plot_formats = [('png', 140)]
 plot_html_show_source_link = False
 plot_html_show_formats = False
 
+# The tutorials are scripts in docs/tutorials, which run while their pages are made.
+sphinx_gallery_conf = {
+    'examples_dirs': 'tutorials',
+    'gallery_dirs': 'gallery',
+    'filename_pattern': r'\.py$',
+    'within_subsection_order': 'FileNameSortKey',
+    'doc_module': ('kpsf',),
+    'reference_url': {'kpsf': None},
+    'backreferences_dir': None,
+    'plot_gallery': 'True',
+    'remove_config_comments': True,
+    'download_all_examples': False,
+    'write_computation_times': False,
+    'show_signature': False,
+    'show_memory': False,
+    'min_reported_time': 1e9,
+    'image_srcset': ['2x'],
+}
+exclude_patterns += ['tutorials', '_build']
+
 # Not astropy's own theme: its banner and logo say that a package belongs to the project.
 html_theme = 'pydata_sphinx_theme'
 html_theme_options = {
@@ -41,7 +61,8 @@ html_theme_options = {
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
-html_sidebars = {page: [] for page in ('index', 'install', 'development', 'changelog')}
+html_sidebars = {page: [] for page in ('index', 'install', 'limits', 'development', 'changelog',
+                                   'citation')}
 html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.
