@@ -61,12 +61,12 @@ html_theme_options = {
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
-html_sidebars = {page: [] for page in ('index', 'install', 'limits', 'development', 'changelog',
-                                   'citation')}
+html_sidebars = dict.fromkeys(
+    ('index', 'install', 'limits', 'development', 'changelog', 'citation'), [])
 html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.
-OTHERS = 'astropy|distributed|enum|matplotlib|numpy|photutils|scipy'
+OTHERS = 'astropy|distributed|enum|matplotlib|numpy|pathlib|photutils|scipy'
 
 
 def places_of(target, class_name):

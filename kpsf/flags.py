@@ -30,7 +30,8 @@ class FitFlag(IntFlag):
 class DiagnosisFlag(IntFlag):
     """Bits of what `kpsf.guidance.diagnose` finds wrong with a fit; 0 means nothing.
 
-    The bits add up; the sentences of a diagnosis explain each.
+    The bits add up; the sentences of a diagnosis explain those that are set,
+    and a table in :doc:`/user_guide/guidance` all.
     """
 
     WRONG_MINIMUM = 1
@@ -68,7 +69,7 @@ def decode_flags(flags):
 
     Parameters
     ----------
-    flags : int or array_like of int
+    flags : int or array_like of int, of any shape
         Sums of `FitFlag` bits. Bits without a name raise.
 
     Returns

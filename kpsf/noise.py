@@ -26,7 +26,7 @@ class NoiseModel:
     read noise adds a constant. With the *effective* exposure
     ``exposure / variance_slope`` the rates become electrons whose variance
     is their mean plus ``read_variance``, which is what the shifted Poisson
-    likelihood wants.
+    likelihood [1]_ wants.
 
     Parameters
     ----------
@@ -56,6 +56,10 @@ class NoiseModel:
         T_\mathrm{eff} = T / \alpha, \qquad
         n = r\,T_\mathrm{eff}, \qquad
         \mathrm{var}(n) = n + v_0\,T_\mathrm{eff}^2
+
+    References
+    ----------
+    .. [1] Snyder, D. L., Hammoud, A. M. & White, R. L. 1993, JOSA A, 10, 1014.
 
     Examples
     --------
@@ -91,10 +95,10 @@ class NoiseModel:
 
         Parameters
         ----------
-        rate : ndarray
-            Rates in e-/s, background included, any shape.
-        rate_err : ndarray
-            Standard deviations in e-/s, the same shape.
+        rate : ndarray, of any shape
+            Rates in e-/s, background included.
+        rate_err : ndarray, of the same shape
+            Standard deviations of the rates in e-/s.
         exposure : float
             Live time per cadence in seconds.
         fallback_read_variance_rate : float, optional
@@ -145,6 +149,11 @@ class NoiseModel:
         -------
         NoiseModel
             The fitted noise.
+
+        Raises
+        ------
+        ValueError
+            If the exposure of the pixels is not finite and > 0.
         """
         return fit_pixel_noise(tpf.flux, tpf.background, tpf.flux_err, tpf.good_pixels, tpf.meta)
 
@@ -163,12 +172,12 @@ class NoiseModel:
 
         Parameters
         ----------
-        rate : float or ndarray
+        rate : float or ndarray, of any shape
             Rates in e-/s.
 
         Returns
         -------
-        float or ndarray
+        float or ndarray, of the same shape
             Electrons per cadence, float64.
         """
         return np.multiply(rate, self.effective_exposure, dtype=np.float64)
@@ -178,12 +187,12 @@ class NoiseModel:
 
         Parameters
         ----------
-        electrons : float or ndarray
+        electrons : float or ndarray, of any shape
             Electrons per cadence.
 
         Returns
         -------
-        float or ndarray
+        float or ndarray, of the same shape
             Rates in e-/s, float64.
         """
         return np.divide(electrons, self.effective_exposure, dtype=np.float64)

@@ -136,7 +136,7 @@ def describe_normalization(psf, oversampling=None):
 
     Parameters
     ----------
-    psf : array_like, `~astropy.nddata.NDData` or `~astropy.modeling.Model`
+    psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
         An image of a star, or any model of astropy, photutils or kpsf with a
         position and a flux or amplitude.
     oversampling : int or (int, int), optional
@@ -189,7 +189,7 @@ def normalize_psf(psf, oversampling=None):
 
     Parameters
     ----------
-    psf : array_like, `~astropy.nddata.NDData` or `~astropy.modeling.Model`
+    psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
         An image of a star, or a model with a position and a flux or
         amplitude.
     oversampling : int or (int, int), optional
@@ -197,7 +197,7 @@ def normalize_psf(psf, oversampling=None):
 
     Returns
     -------
-    ndarray or `~astropy.modeling.Model`
+    ndarray, shape (ny, nx), or `~astropy.modeling.Model`
         Of an image, an image that sums to the samples per pixel, as
         `~photutils.psf.ImagePSF` wants it. Of a model made of images, the
         same with the images divided, each by its own sum. Of another model
@@ -242,17 +242,17 @@ def amplitude_to_flux(amplitude, psf, oversampling=None):
 
     Parameters
     ----------
-    amplitude : float, array_like or `~astropy.units.Quantity`
-        Value of a star at its peak, above the background.
-    psf : array_like, `~astropy.nddata.NDData` or `~astropy.modeling.Model`
+    amplitude : float, array_like or `~astropy.units.Quantity`, of any shape
+        Value of a star at its peak, above the background, in any unit.
+    psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
         PSF of any normalization.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
     Returns
     -------
-    float, ndarray or `~astropy.units.Quantity`
-        Sum of the pixels of the star.
+    float, ndarray or `~astropy.units.Quantity`, of the same shape
+        Sum of the pixels of the star, in the same unit.
 
     Raises
     ------
@@ -274,17 +274,18 @@ def flux_to_amplitude(flux, psf, oversampling=None):
 
     Parameters
     ----------
-    flux : float, array_like or `~astropy.units.Quantity`
-        Total flux.
-    psf : array_like, `~astropy.nddata.NDData` or `~astropy.modeling.Model`
+    flux : float, array_like or `~astropy.units.Quantity`, of any shape
+        Total flux, in any unit.
+    psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
         PSF of any normalization.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
     Returns
     -------
-    float, ndarray or `~astropy.units.Quantity`
-        Value of the star at its peak, for a star in the middle of a pixel.
+    float, ndarray or `~astropy.units.Quantity`, of the same shape
+        Value of the star at its peak, for a star in the middle of a pixel, in
+        the same unit.
 
     Raises
     ------
@@ -306,7 +307,7 @@ def as_psf_model(psf, oversampling=None):
 
     Parameters
     ----------
-    psf : array_like, `~astropy.nddata.NDData` or `~astropy.modeling.Model`
+    psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
         An image, or a model, which is returned as it is.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.

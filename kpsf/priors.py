@@ -30,10 +30,12 @@ class GaussianPrior:
     mean : float
         Mean, in the unit that the parameter has during the fit.
     stddev : float
-        Standard deviation, > 0.
+        Standard deviation in the same unit, > 0.
 
     Raises
     ------
+    TypeError
+        If one of them is no number.
     ValueError
         If the mean is not finite, or the standard deviation not finite and
         positive.
@@ -82,18 +84,21 @@ class CentroidPrior:
         Standard deviation along both axes, or along x and y, in pixels; each
         of the pair a number, or an array of shape (n_stars,).
     x, y : float or array_like, shape (n_stars,), optional
-        Position on which it is centred. None: on the starting values of each
+        Position in pixels on which it is centred. None: on the starting values of each
         fit, such as a catalogue's positions.
 
     Attributes
     ----------
     stddev : tuple
-        Standard deviations along x and y, float or ndarray each.
-    x, y : ndarray or None
-        The centre.
+        Standard deviations along x and y in pixels, each a float or an
+        ndarray of shape (n_stars,).
+    x, y : ndarray, shape () or (n_stars,), or None
+        The centre in pixels.
 
     Raises
     ------
+    TypeError
+        If one of them is no number.
     ValueError
         If a standard deviation is not finite and positive, or a position
         not finite.
@@ -200,8 +205,11 @@ class CentroidPrior:
 
         Raises
         ------
+        TypeError
+            If ``tpf`` is something else, or ``stddev`` no number.
         ValueError
-            If the file does not tell where the target is.
+            If the file does not tell where the target is, or ``stddev`` is
+            not finite and positive.
         """
         if not hasattr(tpf, 'expected_positions'):
             raise TypeError('TargetPixels are needed, but it is '
@@ -231,8 +239,11 @@ class CentroidPrior:
 
         Raises
         ------
+        TypeError
+            If ``light_curve`` is something else, or ``stddev`` no number.
         ValueError
-            If fewer than three cadences have a position and no flag.
+            If fewer than three cadences have a position and no flag, or
+            ``stddev`` is not finite and positive.
 
         Notes
         -----

@@ -39,9 +39,9 @@ class GoodnessOfFit(NamedTuple):
 
     Attributes
     ----------
-    z : float or ndarray
+    z : float or ndarray, of the shape that the sum leaves
         Distance of the C-statistic from its expectation in standard deviations.
-    p : float or ndarray
+    p : float or ndarray, of the same shape
         Probability of a C-statistic at least as large if the model is right.
     """
 
@@ -58,21 +58,23 @@ def cash(counts, model, *, axis=None):
 
     Parameters
     ----------
-    counts : array_like
+    counts : array_like, of any shape
         Observed counts :math:`k` (electrons or photons, not rates), background included.
-    model : array_like
-        Expected counts :math:`\mu`, background included; must broadcast against ``counts``.
+    model : array_like, of a shape that broadcasts against ``counts``
+        Expected counts :math:`\mu`, background included.
     axis : int or tuple of int, optional
         Axes to sum over, as for `numpy.sum`; ``(1, 2)`` gives one value per stamp of a stack.
         The default is to sum over all pixels.
 
     Returns
     -------
-    float or ndarray
+    float or ndarray, of the shape that the sum leaves
         The statistic; infinite where the model is 0 under a positive count.
 
     Raises
     ------
+    TypeError
+        If counts or model are no numbers or are masked.
     ValueError
         If a count or a model value is negative or not finite, or the shapes do not broadcast.
 
@@ -103,21 +105,23 @@ def cstat(counts, model, *, axis=None):
 
     Parameters
     ----------
-    counts : array_like
+    counts : array_like, of any shape
         Observed counts :math:`k` (electrons or photons, not rates), background included.
-    model : array_like
-        Expected counts :math:`\mu`, background included; must broadcast against ``counts``.
+    model : array_like, of a shape that broadcasts against ``counts``
+        Expected counts :math:`\mu`, background included.
     axis : int or tuple of int, optional
         Axes to sum over, as for `numpy.sum`; ``(1, 2)`` gives one value per stamp of a stack.
         The default is to sum over all pixels.
 
     Returns
     -------
-    float or ndarray
+    float or ndarray, of the shape that the sum leaves
         The statistic; infinite where the model is 0 under a positive count.
 
     Raises
     ------
+    TypeError
+        If counts or model are no numbers or are masked.
     ValueError
         If a count or a model value is negative or not finite, or the shapes do not broadcast.
 
@@ -147,7 +151,7 @@ def cstat_moments(model):
 
     Parameters
     ----------
-    model : array_like
+    model : array_like, of any shape
         Expected counts :math:`\mu` per pixel, background included.
 
     Returns
@@ -157,6 +161,8 @@ def cstat_moments(model):
 
     Raises
     ------
+    TypeError
+        If the values are no numbers or are masked.
     ValueError
         If a value is negative or not finite.
 
@@ -199,11 +205,11 @@ def goodness_of_fit(counts, model, n_free, *, axis=None):
 
     Parameters
     ----------
-    counts : array_like
+    counts : array_like, of any shape
         Observed counts (electrons or photons, not rates), background included.
-    model : array_like
-        Fitted expected counts, background included; must broadcast against ``counts``.
-    n_free : int or array_like of int
+    model : array_like, of a shape that broadcasts against ``counts``
+        Fitted expected counts, background included.
+    n_free : int or array_like of int, of the shape that the sum leaves
         Number of free parameters of the fit; with ``axis``, of each fit, or one number per fit.
         0 for a model that was not fitted to these counts.
     axis : int or tuple of int, optional
@@ -218,6 +224,8 @@ def goodness_of_fit(counts, model, n_free, *, axis=None):
 
     Raises
     ------
+    TypeError
+        If counts, model or ``n_free`` are no numbers or are masked.
     ValueError
         If a count or a model value is negative or not finite, the shapes do not broadcast, or
         there are not more pixels than free parameters.

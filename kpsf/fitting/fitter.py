@@ -200,11 +200,12 @@ class PoissonLikelihoodFitter(Fitter):
         model : `~astropy.modeling.FittableModel`
             Model with the starting values; one model, not a set. Values
             outside their bounds are moved onto them.
-        x, y : array_like
-            Coordinates, or for a 1-D model coordinates and data.
-        z : array_like, optional
+        x, y : array_like, of the shape of the data
+            Coordinates, in the unit that the position of the model has
+            (pixels for a PSF); for a 1-D model coordinates and data.
+        z : array_like, of any shape, optional
             Data of a 2-D model.
-        weights : array_like, optional
+        weights : array_like, of the shape of the data, optional
             Pixels with a weight <= 0 or not finite are left out. The size of
             the others does not matter to the fit: they only multiply
             ``fvec``, so that ``1 / error`` gives the residuals that
@@ -232,6 +233,9 @@ class PoissonLikelihoodFitter(Fitter):
 
         Raises
         ------
+        TypeError
+            If the model takes one coordinate and two are passed, or the other
+            way round.
         ValueError
             If the data are negative with the background in, fewer than the
             parameters or of different shapes; if the background does not fit

@@ -40,16 +40,20 @@ class Advice:
     psf_is_fitted : bool
         Whether none was given, and this is a Gaussian fitted to the star.
     normalization : Normalization
+        What the flux of the PSF means.
     sources : `~astropy.table.QTable`
         What `locate_source` found, the star first.
     centroid : CentroidAdvice or None
-        None where there is no source, and so are the next two.
+        What to do with the position. None where there is no source, and so
+        are the next two.
     box : FitBoxAdvice or None
+        How large a fit box should be.
     diagnosis : Diagnosis or None
-        Of the fit in the box.
+        What is wrong with the fit in that box.
     data : ndarray, shape (ny, nx)
         Electrons, 0 where masked.
     mask : ndarray of bool, shape (ny, nx)
+        True for pixels that were left out.
     residual : ndarray, shape (ny, nx)
         Data minus fit in standard deviations; NaN where masked.
     """
@@ -116,15 +120,17 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
     ----------
     data : array_like, shape (ny, nx)
         Electrons with the background in.
-    psf : array_like or `~astropy.modeling.Model`, optional
+    psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`, optional
         The PSF, an image or a model of any normalization. By default a
         Gaussian that is fitted to the star.
     background : float or array_like, shape (ny, nx), optional
-        The background that ``data`` contain, where it is known.
+        The background that ``data`` contain, in electrons per pixel, where it
+        is known.
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels to leave out.
     near : (float, float), optional
-        x and y of the star that is meant; by default the most significant.
+        Place (x, y) in pixels of the star that is meant; by default the most
+        significant.
     read_variance : float, optional
         Variance of the read noise in electrons squared.
     known_to : float, optional
@@ -136,6 +142,7 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
     Returns
     -------
     Advice
+        The answers of the functions below; ``print`` shows them.
 
     Raises
     ------
@@ -144,7 +151,11 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
 
     See Also
     --------
-    describe_normalization, locate_source, advise_centroid, suggest_fit_shape, diagnose
+    describe_normalization : What the flux of the PSF means.
+    locate_source : Where the star is.
+    advise_centroid : What to do with its position.
+    suggest_fit_shape : How large the fit box should be.
+    diagnose : What is wrong with the fit.
 
     Examples
     --------

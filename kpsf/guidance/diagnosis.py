@@ -122,17 +122,17 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
         A fitted model; what `fit_stamps` returned; or a row of the results of
         `~kpsf.PoissonPSFPhotometry` or photutils, with ``x_fit``, ``y_fit``,
         ``flux_fit`` and, if it was fitted, ``background_fit``. Of any fitter.
-    psf : array_like or `~astropy.modeling.Model`, optional
+    psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`, optional
         The PSF of a row of results, an image or a model.
     background : float or array_like, shape (ny, nx), optional
-        What ``data`` contain beside the star. By default that of the fit, or
-        else it is measured.
+        What ``data`` contain beside the star, in electrons per pixel. By
+        default that of the fit, or else it is measured.
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels that were left out. StampFits know theirs.
     read_variance : float, optional
         Variance of the read noise in electrons squared.
     start : (float, float), optional
-        Position at which the fit began.
+        Position (x, y) in pixels at which the fit began.
     fit_shape : int or (int, int), optional
         Height and width of the box of pixels that were fitted, odd, as in
         photutils. By default a box of five times the FWHM is judged.

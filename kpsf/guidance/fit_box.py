@@ -36,6 +36,7 @@ class FitBoxAdvice:
     flux : float
         Electrons.
     background_known : bool
+        Whether the background is known, or fitted, too.
     loss : float
         Which total was allowed, relative to the smallest.
     """
@@ -98,7 +99,7 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
 
     Parameters
     ----------
-    psf : array_like or `~astropy.modeling.Model`
+    psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`
         The PSF, an image or a model of any normalization.
     flux : float
         Total flux of the star in electrons.

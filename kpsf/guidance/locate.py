@@ -60,17 +60,18 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
     data : array_like, shape (ny, nx)
         Electrons with the background in. Pixels that are not finite are left
         out.
-    psf : array_like or `~astropy.modeling.Model`
+    psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`
         The PSF, an image or a model of any normalization. Parameters besides
         flux and position are held.
     background : float or array_like, shape (ny, nx), optional
-        The background that ``data`` contain, where it is known. By default it
-        is measured, and fitted once more around each star.
+        The background that ``data`` contain, in electrons per pixel, where it
+        is known. By default it is measured, and fitted once more around each
+        star.
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels to leave out.
     near : (float, float), optional
-        Return the significant sources that are nearest to this x and y, not
-        the most significant of all.
+        Return the significant sources that are nearest to this x and y, in
+        pixels, not the most significant of all.
     n : int or None, optional
         Largest number of sources; None for all above the threshold.
     threshold : float, optional
@@ -114,8 +115,16 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
     Notes
     -----
     The significance is that of the score of the flux in the Poisson
-    likelihood, with the tail of weighted Poisson counts, so that it means the
-    same in images of few counts. Positions and fluxes are then fitted.
+    likelihood, with the tail of weighted Poisson counts [1]_, so that it means
+    the same in images of few counts. Positions and fluxes are then fitted. The
+    probability of a false alarm is the expected Euler characteristic of a
+    Gaussian field above a level [2]_.
+
+    References
+    ----------
+    .. [1] Lugannani, R. & Rice, S. 1980, Adv. Appl. Prob., 12, 475.
+    .. [2] Adler, R. J. & Taylor, J. E. 2007, Random Fields and Geometry,
+       Springer, chapter 12.
 
     Examples
     --------

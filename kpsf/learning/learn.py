@@ -46,7 +46,7 @@ def learn_psf(tpfs, stars=None, *, oversampling=None, n_pixels=None, start=None,
     Where calibration files do not fit, for other focus or other places, or
     where there are none, the stars themselves tell how the PRF looks. Each
     shows it at the pixels' distances only: it takes stars, or a star that
-    moves, at different places in their pixels.
+    moves, at different places in their pixels [1]_.
 
     Parameters
     ----------
@@ -114,13 +114,18 @@ def learn_psf(tpfs, stars=None, *, oversampling=None, n_pixels=None, start=None,
     that go with them (Gauss and Newton's method), under a Gaussian prior on
     the bends of the relative correction to the start. The strength of the
     prior, and the variance that the model lacks, are those of the largest
-    evidence. Positions are relative to the start: corrections do not shift
+    evidence [2]_. Positions are relative to the start: corrections do not shift
     it. The pixels of every sub-pixel phase sum to 1.
 
     Neighbours that are not in ``stars`` end up in the wings of the PRF. What
     the wings and the background have in common is held to 10 % of the
     background of the file, if it has one; beyond the stamps, the wings are
     those of the start, and a Gaussian has none.
+
+    References
+    ----------
+    .. [1] Anderson, J. & King, I. R. 2000, PASP, 112, 1360.
+    .. [2] MacKay, D. J. C. 1992, Neural Computation, 4, 415.
 
     Examples
     --------

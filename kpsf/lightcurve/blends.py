@@ -116,17 +116,17 @@ class SceneLightCurves:
 
     @property
     def covariance(self):
-        """Covariances of the fluxes in (e-/s)**2, ndarray (n_cadences, n_stars, n_stars)."""
+        """Covariances of the fluxes in (e-/s)**2, shape (n_cadences, n_stars, n_stars)."""
         return self._covariance
 
     @property
     def flux(self):
-        """Fluxes, `~astropy.units.Quantity` (n_cadences, n_stars)."""
+        """Fluxes in e-/s, a `~astropy.units.Quantity` of shape (n_cadences, n_stars)."""
         return self._column('flux')
 
     @property
     def flux_err(self):
-        """Standard deviations of the fluxes, `~astropy.units.Quantity` (n_cadences, n_stars)."""
+        """Standard deviations of the fluxes in e-/s, a Quantity of shape (n_cadences, n_stars)."""
         return self._column('flux_err')
 
     @property
@@ -135,6 +135,16 @@ class SceneLightCurves:
 
         Only what `extract_light_curve` returned has them, not what was read
         from a file. `~kpsf.plotting.plot_scene` draws them.
+
+        The fit has ``mean``, the model of the pixels in e-/s, ``variance`` and
+        ``used``, each of shape (n_cadences, n_pixels), and ``shift``, the motion
+        in pixels, shape (n_cadences, 2); the pixels have ``x``, ``y``, shape
+        (n_pixels,), and ``rate`` in e-/s, shape (n_cadences, n_pixels).
+
+        Raises
+        ------
+        ValueError
+            If they are not there.
         """
         if self._scene_fit is None:
             raise ValueError('The fit of a scene must be there, but only the light curves that '

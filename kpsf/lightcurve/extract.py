@@ -65,12 +65,12 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
         (n_cadences,), (ny, nx) or (n_cadences, ny, nx).
         Default: ``'known'`` if the file has a background and the shape is
         not free, else ``'fit'``.
-    position : {'free', 'shared'}, CentroidPrior or tuple of float or ndarray, optional
+    position : {'free', 'shared'}, CentroidPrior, tuple of float or ndarray, optional
         One position per cadence (the default), the same with a prior
         (``CentroidPrior.from_tpf``; without x and y it is centred on the star
         in the median image), one for the series, or known
-        positions ``(x, y)`` in stamp pixels, numbers or one per cadence,
-        such as the columns ``x``, ``y`` of another light curve.
+        positions ``(x, y)`` in stamp pixels, numbers or arrays of shape
+        (n_cadences,), such as the columns ``x``, ``y`` of another light curve.
     covariance : {'sandwich', 'fisher', 'observed'}, optional
         Where the errors come from, see `fit_stamps`. ``'sandwich'``, the
         default, is right for photon noise under a wrong PSF too. In scenes

@@ -25,7 +25,7 @@ class LightCurve(TimeSeries):
 
     Parameters
     ----------
-    data, time, **kwargs
+    data, time, **kwargs : optional
         As for `~astropy.timeseries.TimeSeries`.
 
     Notes
@@ -66,6 +66,11 @@ class LightCurve(TimeSeries):
 
         Only what `extract_light_curve` returns has them, not its parts and
         copies, nor what was read from a file.
+
+        Raises
+        ------
+        ValueError
+            If they are not there.
         """
         return self._kept(self._stamp_fits, 'fits of all pixels')
 
@@ -75,6 +80,16 @@ class LightCurve(TimeSeries):
 
         Only what `extract_light_curve` returns with ``psf='empirical'`` has
         them, as for `stamp_fits`. `~kpsf.plotting.plot_scene` draws them.
+
+        The fit has ``mean``, the model of the pixels in e-/s, ``variance`` and
+        ``used``, each of shape (n_cadences, n_pixels), and ``shift``, the motion
+        in pixels, shape (n_cadences, 2); the pixels have ``x``, ``y``, shape
+        (n_pixels,), and ``rate`` in e-/s, shape (n_cadences, n_pixels).
+
+        Raises
+        ------
+        ValueError
+            If they are not there.
         """
         return self._kept(self._scene_fit, 'fit of a scene')
 
@@ -219,7 +234,18 @@ def point_to_point_scatter(flux):
     -------
     float
         ``1.4826 MAD(differences) / sqrt(2) / median``: a standard deviation
-        relative to the flux; NaN for fewer than three cadences.
+        relative to the flux; NaN for fewer than three cadences. The median
+        absolute deviation times 1.4826 is the standard deviation of a
+        Gaussian [1]_.
+
+    Raises
+    ------
+    TypeError
+        If the fluxes are no numbers or are masked.
+
+    References
+    ----------
+    .. [1] Rousseeuw, P. J. & Croux, C. 1993, J. Am. Stat. Assoc., 88, 1273.
 
     Examples
     --------

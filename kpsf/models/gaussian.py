@@ -21,14 +21,14 @@ def stddev_to_precision(x_stddev, y_stddev, theta):
 
     Parameters
     ----------
-    x_stddev, y_stddev : float or ndarray
+    x_stddev, y_stddev : float or ndarray, of shapes that broadcast
         Standard deviations along the rotated x and y axes, in pixels.
-    theta : float or ndarray
+    theta : float or ndarray, of a shape that broadcasts with theirs
         Rotation angle in radians, counterclockwise from the +x axis.
 
     Returns
     -------
-    a, b, c : float or ndarray
+    a, b, c : float or ndarray, of the broadcast shape
         Coefficients of the quadratic form in 1/pixel**2.
 
     See Also
@@ -53,15 +53,15 @@ def precision_to_stddev(a, b, c):
 
     Parameters
     ----------
-    a, b, c : float or ndarray
+    a, b, c : float or ndarray, of shapes that broadcast
         Coefficients of ``a dx**2 + 2 b dx dy + c dy**2`` in 1/pixel**2.
 
     Returns
     -------
-    x_stddev, y_stddev : float or ndarray
+    x_stddev, y_stddev : float or ndarray, of the broadcast shape
         Standard deviations along the rotated axes in pixels; NaN where the
         form is not positive definite.
-    theta : float or ndarray
+    theta : float or ndarray, of the broadcast shape
         Rotation angle in radians, counterclockwise from the +x axis.
 
     See Also
@@ -114,7 +114,7 @@ class EllipticalGaussianPSF(Fittable2DModel):
     Parameters
     ----------
     flux : float, optional
-        Total flux over the plane.
+        Total flux over the plane, in the unit of the data.
     x_0, y_0 : float, optional
         Position of the peak in pixels.
     a, b, c : float, optional
@@ -150,7 +150,11 @@ class EllipticalGaussianPSF(Fittable2DModel):
     with :math:`\Delta x = x - x_0`, :math:`\Delta y = y - y_0`. The 2 in
     front of ``b`` is absent in the definition that
     `~photutils.psf.GaussianPSF` and `~astropy.modeling.models.Gaussian2D`
-    give for their ``b``.
+    give for their ``b``. How well its parameters can be measured is in [1]_.
+
+    References
+    ----------
+    .. [1] Condon, J. J. 1997, PASP, 109, 166.
 
     Examples
     --------
@@ -185,7 +189,7 @@ class EllipticalGaussianPSF(Fittable2DModel):
         Parameters
         ----------
         flux : float or `~astropy.units.Quantity`
-            Total flux over the plane.
+            Total flux over the plane, in the unit of the data.
         x_0, y_0 : float or `~astropy.units.Quantity`
             Position of the peak in pixels.
         x_stddev, y_stddev : float or `~astropy.units.Quantity`
@@ -227,12 +231,12 @@ class EllipticalGaussianPSF(Fittable2DModel):
 
     @property
     def x_stddev(self):
-        """Standard deviation along the rotated x axis (along ``theta``)."""
+        """Standard deviation along the rotated x axis (along ``theta``) in pixels."""
         return self._stddev()[0]
 
     @property
     def y_stddev(self):
-        """Standard deviation along the rotated y axis."""
+        """Standard deviation along the rotated y axis in pixels."""
         return self._stddev()[1]
 
     @property
@@ -246,7 +250,7 @@ class EllipticalGaussianPSF(Fittable2DModel):
 
     @property
     def fwhm(self):
-        """Full width at half maximum, geometric mean of both axes."""
+        """Full width at half maximum in pixels, the geometric mean of both axes."""
         x_stddev, y_stddev, _ = self._stddev()
         return SIGMA_TO_FWHM * np.sqrt(x_stddev * y_stddev)
 
@@ -268,14 +272,14 @@ class EllipticalGaussianPSF(Fittable2DModel):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates in pixels.
         flux, x_0, y_0, a, b, c : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `EllipticalGaussianPSF`, broadcast against the coordinates.
 
         Returns
         -------
-        float or ndarray
+        float or ndarray, of the broadcast shape
             Flux per pixel; NaN where the shape is not positive definite.
         """
         if isinstance(x_0, Quantity):
@@ -292,14 +296,14 @@ class EllipticalGaussianPSF(Fittable2DModel):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates in pixels.
         flux, x_0, y_0, a, b, c : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `EllipticalGaussianPSF`, broadcast against the coordinates.
 
         Returns
         -------
-        list of ndarray
+        list of ndarray, each of the broadcast shape
             Six derivatives in the order of the parameters, finite also at
             ``flux = 0``.
         """

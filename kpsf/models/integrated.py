@@ -36,7 +36,7 @@ class EllipticalGaussianPRF(EllipticalGaussianPSF):
     Parameters
     ----------
     flux : float, optional
-        Total flux over the plane.
+        Total flux over the plane, in the unit of the data.
     x_0, y_0 : float, optional
         Position of the peak in pixels.
     a, b, c : float, optional
@@ -116,14 +116,14 @@ class EllipticalGaussianPRF(EllipticalGaussianPSF):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates of the centres of pixels.
         flux, x_0, y_0, a, b, c : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `EllipticalGaussianPRF`, broadcast against the coordinates.
 
         Returns
         -------
-        float or ndarray
+        float or ndarray, of the broadcast shape
             Flux in each pixel; NaN where the shape is not positive definite.
         """
         if isinstance(x_0, Quantity):
@@ -138,14 +138,14 @@ class EllipticalGaussianPRF(EllipticalGaussianPSF):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates of the centres of pixels.
         flux, x_0, y_0, a, b, c : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `EllipticalGaussianPRF`, broadcast against the coordinates.
 
         Returns
         -------
-        list of ndarray
+        list of ndarray, each of the broadcast shape
             Six derivatives in the order of the parameters, finite also at
             ``flux = 0``.
 

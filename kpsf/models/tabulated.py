@@ -23,8 +23,8 @@ class TabulatedPRF(Fittable2DModel):
     The image holds the share of the flux in a pixel as a function of where
     the pixel's centre lies from the star: it contains the integration over
     the pixel already, as the calibration files of Kepler and TESS and the
-    ePSFs of photutils do. It is interpolated by a cubic B-spline, and zero
-    outside of its support.
+    ePSFs [1]_ of photutils do. It is interpolated by a cubic B-spline [2]_,
+    and zero outside of its support.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class TabulatedPRF(Fittable2DModel):
         whole number of samples fits in a pixel: 0.02 for Kepler, 1/9 for
         TESS, the inverse of what others call oversampling.
     flux : float, optional
-        Total flux in the support.
+        Total flux in the support, in the unit of the data.
     x_0, y_0 : float, optional
         Position of the star in pixels.
     x_scale, y_scale : float, optional
@@ -90,6 +90,11 @@ class TabulatedPRF(Fittable2DModel):
     rotated, the pixels sum to 1 on average only.
 
     Copies share the image and its spline, which are never changed.
+
+    References
+    ----------
+    .. [1] Anderson, J. & King, I. R. 2000, PASP, 112, 1360.
+    .. [2] Unser, M. 1999, IEEE Signal Processing Magazine, 16, 22.
 
     Examples
     --------
@@ -342,14 +347,14 @@ class TabulatedPRF(Fittable2DModel):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates in pixels.
         flux, x_0, y_0, x_scale, y_scale, theta : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `TabulatedPRF`, broadcast against the coordinates.
 
         Returns
         -------
-        float or ndarray
+        float or ndarray, of the broadcast shape
             Flux per pixel; NaN where a scale is not positive.
         """
         u, v, _, _ = _turned(*plain_offsets(x, y, x_0, y_0), x_scale, y_scale, theta)
@@ -367,14 +372,14 @@ class TabulatedPRF(Fittable2DModel):
 
         Parameters
         ----------
-        x, y : float or ndarray
+        x, y : float or ndarray, of any shape
             Coordinates in pixels.
         flux, x_0, y_0, x_scale, y_scale, theta : float or ndarray
-            Parameters, broadcast against the coordinates.
+            Parameters as for `TabulatedPRF`, broadcast against the coordinates.
 
         Returns
         -------
-        list of ndarray
+        list of ndarray, each of the broadcast shape
             Six derivatives in the order of the parameters.
         """
         u, v, cosine, sine = _turned(x - x_0, y - y_0, x_scale, y_scale, theta)

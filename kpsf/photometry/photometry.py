@@ -66,7 +66,7 @@ class PoissonPSFPhotometry:
         ``grouper(x, y)`` returns the number of each star's group, as
         `photutils.psf.SourceGrouper` does. A column ``group_id`` of
         ``init_params`` has precedence.
-    background : 'fit', 'error', float, array_like or callable, optional
+    background : 'fit', 'error', float, array_like, shape (ny, nx), or callable, optional
         ``'fit'``: the data contain their background; one constant >= 0 is
         fitted for each star or group. Otherwise what was subtracted from the
         data, in their unit: a number, an image, or a function of x and y.
@@ -340,7 +340,7 @@ class PoissonPSFPhotometry:
 
         Parameters
         ----------
-        data : array_like, `~astropy.units.Quantity` or `~astropy.nddata.NDData`
+        data : array_like, `~astropy.units.Quantity` or `~astropy.nddata.NDData`, shape (ny, nx)
             The image that was fitted.
         psf_shape : int or (int, int), optional
             As for `make_model_image`.
@@ -349,8 +349,8 @@ class PoissonPSFPhotometry:
 
         Returns
         -------
-        ndarray, `~astropy.units.Quantity` or `~astropy.nddata.NDData`
-            What is left, of the type of the data.
+        ndarray, `~astropy.units.Quantity` or `~astropy.nddata.NDData`, shape (ny, nx)
+            What is left, of the type of the data and in their unit.
 
         Raises
         ------

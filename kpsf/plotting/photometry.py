@@ -58,6 +58,8 @@ def plot_photometry(photometry, data, axes=None, *, mask=None, psf_shape=None, u
 
     Raises
     ------
+    TypeError
+        If the data are not real numbers.
     ValueError
         If there are no results, or the background of the photometry is
         ``'error'``: there is no model of the pixels then.

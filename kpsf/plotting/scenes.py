@@ -46,6 +46,8 @@ def plot_scene(tpfs, curves, axes=None):
 
     Raises
     ------
+    TypeError
+        If ``tpfs`` are nothing that `~kpsf.read_tpf` reads.
     ValueError
         If the pixels are not those of the light curves, or these do not have
         the fit any more.

@@ -67,7 +67,7 @@ class PRFCalibration:
         that a star leaves in a pixel, by the offset of the pixel's centre
         from the star.
     columns, rows : ndarray, shape (k,)
-        Detector positions of the images.
+        Detector positions of the images in pixels.
     spacing : float
         Distance between samples in pixels.
     origin : tuple of float
@@ -124,7 +124,7 @@ class PRFCalibration:
         Parameters
         ----------
         column, row : float
-            Detector position.
+            Detector position in pixels.
 
         Returns
         -------
@@ -139,7 +139,7 @@ class PRFCalibration:
         Parameters
         ----------
         column, row : float
-            Detector position. Outside of the box of the calibrated positions
+            Detector position in pixels. Outside of the box of the calibrated positions
             the nearest place in it counts, however far that is: it is the
             models that refuse positions off the detector. By
             'inverse-distance' the distances are those from the position
@@ -170,7 +170,7 @@ class PRFCalibration:
         Parameters
         ----------
         column, row : float
-            Detector position, as of `weights`.
+            Detector position in pixels, as of `weights`.
         interpolate : str, optional
             One of ``interpolations``.
 

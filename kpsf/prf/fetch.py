@@ -58,6 +58,8 @@ def fetch_prf(file, *, outdir=None, overwrite=False):
         If it cannot be written.
     ValueError
         If it is there, but damaged.
+    TypeError
+        If ``kpsf.conf.prf_path`` lists something else than names of folders.
 
     Examples
     --------

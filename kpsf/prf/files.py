@@ -41,7 +41,7 @@ class PRFFile:
     arguments : str
         Arguments with which ``kpsf fetch-prf`` fetches the file.
     position : tuple of int, optional
-        Column and row of the image in a TESS file.
+        Column and row of the image in a TESS file, in pixels.
     """
 
     locations: tuple
@@ -175,9 +175,9 @@ def tess_prf_files(camera, ccd, sector, column=None, row=None):
         Sector; one set of files is for sectors 1 to 3, another for those
         since.
     column, row : float, optional
-        Place on the detector. With it only the files between which it lies:
-        four, but two on a line of the grid or beyond its edge, and one on a
-        node.
+        Place on the detector in pixels. With it only the files between which
+        it lies: four, but two on a line of the grid or beyond its edge, and
+        one on a node.
 
     Returns
     -------
@@ -186,6 +186,8 @@ def tess_prf_files(camera, ccd, sector, column=None, row=None):
 
     Raises
     ------
+    TypeError
+        If the place is not given in numbers or pixels.
     ValueError
         If there is no such camera, CCD, sector or place on it.
     """

@@ -41,7 +41,7 @@ class KeplerPRF(DetectorPRF):
     clip_negative : bool, optional
         Whether to set samples below zero to zero before normalising.
     flux : float, optional
-        Total flux in the support.
+        Total flux in the support, in the unit of the data.
     x_0, y_0 : float, optional
         Position of the star in pixels of the stamp.
     x_scale, y_scale : float, optional
@@ -55,6 +55,9 @@ class KeplerPRF(DetectorPRF):
 
     Raises
     ------
+    TypeError
+        If the calibration or the place are of another kind, or if an option
+        is passed that the calibration tells: origin, spacing, fill_value.
     ValueError
         If the calibration is of another mission, the position off the
         detector or an option unknown.
@@ -97,8 +100,8 @@ class KeplerPRF(DetectorPRF):
         path : str or path-like
             File of a channel, for example ``kplr07.4_2011265_prf.fits``.
         column, row : float or `~astropy.units.Quantity`, optional
-            Place on the detector, both or neither; by default the centre of
-            the channel.
+            Place on the detector in pixels, both or neither; by default the
+            centre of the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -109,6 +112,8 @@ class KeplerPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If the file is bad or the position off the detector.
         OSError
@@ -128,8 +133,8 @@ class KeplerPRF(DetectorPRF):
         paths : list of str or path-like
             One file.
         column, row : float or `~astropy.units.Quantity`, optional
-            Place on the detector, both or neither; by default the centre of
-            the channel.
+            Place on the detector in pixels, both or neither; by default the
+            centre of the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -140,6 +145,8 @@ class KeplerPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If there are more files, one is bad or the position is off the
             detector.
@@ -160,8 +167,8 @@ class KeplerPRF(DetectorPRF):
         detector : int or tuple of int
             Channel, 1 to 84, or ``(module, output)``.
         column, row : float or `~astropy.units.Quantity`, optional
-            Place on the detector, both or neither; by default the centre of
-            the channel.
+            Place on the detector in pixels, both or neither; by default the
+            centre of the channel.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -172,6 +179,8 @@ class KeplerPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If there is no such channel or the position is off the detector.
         OSError
@@ -248,7 +257,7 @@ class TessPRF(DetectorPRF):
     clip_negative : bool, optional
         Whether to set samples below zero to zero before normalising.
     flux : float, optional
-        Total flux in the support.
+        Total flux in the support, in the unit of the data.
     x_0, y_0 : float, optional
         Position of the star in pixels of the stamp.
     x_scale, y_scale : float, optional
@@ -262,6 +271,9 @@ class TessPRF(DetectorPRF):
 
     Raises
     ------
+    TypeError
+        If the calibration or the place are of another kind, or if an option
+        is passed that the calibration tells: origin, spacing, fill_value.
     ValueError
         If the calibration is of another mission, the position off the
         detector or an option unknown.
@@ -297,8 +309,8 @@ class TessPRF(DetectorPRF):
         path : str or path-like
             File of one position.
         column, row : float or `~astropy.units.Quantity`, optional
-            Place on the detector, both or neither; by default that of the
-            file.
+            Place on the detector in pixels, both or neither; by default that
+            of the file.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -309,6 +321,8 @@ class TessPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If the file is bad or the position off the detector.
         OSError
@@ -330,7 +344,7 @@ class TessPRF(DetectorPRF):
             any full rectangle of positions such as the four around the
             place. A folder stands for all PRF files in it.
         column, row : float or `~astropy.units.Quantity`
-            Place on the detector.
+            Place on the detector in pixels.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -341,6 +355,8 @@ class TessPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If a file is bad, they do not belong together or the position is
             off the detector.
@@ -361,7 +377,7 @@ class TessPRF(DetectorPRF):
         detector : tuple of int
             Camera, CCD and sector.
         column, row : float or `~astropy.units.Quantity`
-            Place on the detector.
+            Place on the detector in pixels.
         **kwargs : dict, optional
             More arguments of the model.
 
@@ -372,6 +388,8 @@ class TessPRF(DetectorPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
             If there is no such detector or the position is off it.
         OSError
@@ -446,6 +464,9 @@ def instrument_prf(tpf, **kwargs):
 
     Raises
     ------
+    TypeError
+        If ``tpf`` is nothing that `read_tpf` reads, or an argument of the
+        model is of the wrong type.
     ValueError
         If the calibration belongs to another detector than the pixels, the
         pixels do not say to which they belong, or a file is bad.

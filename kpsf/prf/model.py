@@ -31,10 +31,10 @@ class DetectorPRF(TabulatedPRF):
     calibration : PRFCalibration
         Images of the PRF at some positions of the detector.
     column, row : float or `~astropy.units.Quantity`
-        Place on the detector, for which the images are interpolated.
+        Place on the detector in pixels, for which the images are interpolated.
     interpolate : str, optional
         How to interpolate, one of ``calibration.interpolations``.
-    normalize, clip_negative, flux, x_0, y_0, x_scale, y_scale, theta
+    normalize, clip_negative, flux, x_0, y_0, x_scale, y_scale, theta : optional
         As for `TabulatedPRF`.
     **kwargs : dict, optional
         Passed to `~astropy.modeling.Model`.
@@ -138,6 +138,9 @@ class DetectorPRF(TabulatedPRF):
 
         Raises
         ------
+        TypeError
+            If ``tpf`` is nothing that `read_tpf` reads, or an argument is of
+            the wrong type or is what the pixels tell: ``column``, ``row``.
         ValueError
             If the calibration belongs to another detector than the pixels,
             the pixels do not say to which they belong, or a file is bad.
@@ -173,7 +176,7 @@ class DetectorPRF(TabulatedPRF):
         Parameters
         ----------
         column, row : float or `~astropy.units.Quantity`
-            Place on the detector.
+            Place on the detector in pixels.
 
         Returns
         -------
@@ -183,8 +186,10 @@ class DetectorPRF(TabulatedPRF):
 
         Raises
         ------
+        TypeError
+            If the place is not given in numbers or pixels.
         ValueError
-            If the position is off the detector.
+            If it is off the detector.
         """
         column, row = require_on_detector(self._mission, column, row)
         warn_if_far(self.calibration, column, row)
@@ -216,12 +221,12 @@ class DetectorPRF(TabulatedPRF):
 
     @property
     def column(self):
-        """Detector column for which the PRF is."""
+        """Detector column for which the PRF is, in pixels."""
         return self._column
 
     @property
     def row(self):
-        """Detector row for which the PRF is."""
+        """Detector row for which the PRF is, in pixels."""
         return self._row
 
     @property
@@ -231,7 +236,7 @@ class DetectorPRF(TabulatedPRF):
 
     @property
     def detector(self):
-        """Identity of the detector, a dict."""
+        """Identity of the detector, a dict as that of `PRFCalibration`."""
         return dict(self.calibration.detector)
 
     @property

@@ -52,7 +52,7 @@ class Scene:
         ``POS_CORR`` of the file, or both, weighted by how well they agree.
         Default: both, or the data alone where the file has no motion.
     smooth : bool, optional
-        Whether a motion that is measured is smoothed, as far as its noise
+        Whether a motion that is measured is smoothed [1]_, as far as its noise
         asks, but not over jumps. False takes each cadence by itself, which
         costs precision where stars blend.
     fields : tuple of str, optional
@@ -64,8 +64,8 @@ class Scene:
     n_modes : int, optional
         Shape modes of ``'empirical'``; by default what the data support.
     roll : bool, optional
-        Whether to divide each flux by a polynomial of the place of its star,
-        which is fitted together with a smooth curve of time. Default: for
+        Whether to divide each flux by a polynomial of the place of its star
+        [2]_, which is fitted together with a smooth curve of time. Default: for
         K2, where the stars move by more than 0.3 pixels.
     cosmic_rays : bool, optional
         Whether to leave out pixels that are too high in a single cadence.
@@ -81,6 +81,11 @@ class Scene:
     --------
     kpsf.extract_light_curve : Fits it.
     kpsf.signals.signal_transfer : Whether a star's variation survives.
+
+    References
+    ----------
+    .. [1] Eilers, P. H. C. 2003, Analytical Chemistry, 75, 3631.
+    .. [2] Vanderburg, A. & Johnson, J. A. 2014, PASP, 126, 948.
 
     Examples
     --------

@@ -164,7 +164,8 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
 
     Parameters
     ----------
-    tpf : TargetPixels, or what `read_tpf` reads
+    tpf : TargetPixels, str, path-like or what else `read_tpf` reads
+        The pixels.
     psf : `~astropy.modeling.Model`, optional
         The PSF; by default a Gaussian of the width that the mission has.
     threshold : float, optional
@@ -181,8 +182,12 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
 
     Raises
     ------
+    TypeError
+        If ``tpf`` is nothing that `read_tpf` reads.
     ValueError
-        If no star is found.
+        If no star is found, or a file is no target pixel file.
+    OSError
+        If a file cannot be opened.
 
     Examples
     --------
@@ -231,7 +236,8 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
 
     Parameters
     ----------
-    tpf : TargetPixels, or what `read_tpf` reads
+    tpf : TargetPixels, str, path-like or what else `read_tpf` reads
+        The pixels, which tell place and time.
     magnitude_limit : float, optional
         Faintest G magnitude.
     radius : `~astropy.units.Quantity`, optional
@@ -250,8 +256,12 @@ def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):
         If astroquery is not installed.
     ConnectionError
         If Gaia cannot be reached: pass a table of your own instead.
+    TypeError
+        If ``tpf`` is nothing that `read_tpf` reads.
     ValueError
         If the file has no WCS, or there is no star.
+    OSError
+        If a file cannot be opened.
     """
     tpf, = as_target_pixels(tpf)
     if tpf.wcs is None:

@@ -159,6 +159,13 @@ def default_signals(tpf, *, depths=DEPTHS, lengths=LENGTHS):
         The signals, a tuple; its ``left_out`` says which lengths are not
         among them, and why.
 
+    Raises
+    ------
+    ValueError
+        If a depth is out of range.
+    TypeError
+        If a length has a unit that is not a time.
+
     Examples
     --------
     >>> from kpsf import read_tpf, simulate_tpf

@@ -61,6 +61,8 @@ def simulate_kepler_prf(path, psf=None, *, channel=20, n_pixels=11, oversampling
 
     Raises
     ------
+    TypeError
+        If ``psf`` is no model of x and y and returns none.
     ValueError
         If an argument is out of range or the model not finite.
     FileExistsError
@@ -131,6 +133,8 @@ def simulate_tess_prf(folder, psf=None, *, camera=4, ccd=1, sector=1, overwrite=
 
     Raises
     ------
+    TypeError
+        If ``psf`` is no model of x and y and returns none.
     ValueError
         If an argument is out of range or the model not finite.
     FileExistsError

@@ -201,8 +201,8 @@ def simulate_tpf(path, psf=None, *, mission='Kepler', fast=False, n_cadences=Non
     Examples
     --------
     >>> from kpsf import read_tpf, simulate_tpf
-    >>> path = simulate_tpf('star.fits', n_cadences=3, seed=1)  # doctest: +SKIP
-    >>> read_tpf(path)  # doctest: +SKIP
+    >>> path = simulate_tpf('star.fits', n_cadences=3, seed=1)
+    >>> read_tpf(path)
     <TargetPixels KIC 100000001 (Kepler): 3 cadences of 11 x 11 pixels>
     """
     observation = _observation(mission, fast)

@@ -48,8 +48,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         ``'fit'``: one constant >= 0 per stamp, in electrons per pixel. Else
         the known background that ``counts`` contains.
     known_background : float or array_like, shape (ny, nx) or (n, ny, nx)
-        A known background besides a fitted constant, which may then be
-        negative as long as their sum is not.
+        A known background in electrons besides a fitted constant, which may
+        then be negative as long as their sum is not.
     read_variance : float or array_like, shape (ny, nx) or (n, ny, nx)
         Variance of the read noise in electrons squared, which enters as a
         shifted Poisson distribution [1]_.
@@ -73,8 +73,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Name to (mean, stddev) of a Gaussian prior; numbers or one per
         stamp. Errors are posterior errors then.
     origin : array_like, shape (2,) or (n, 2), optional
-        x and y on the detector of each stamp's first pixel, for models that
-        change over it. Positions are counted from that pixel with and
+        Place (x, y) on the detector of each stamp's first pixel, for models
+        that change over it. Positions are counted from that pixel with and
         without.
     covariance : {'fisher', 'observed', 'sandwich'}
         Inverse expected information; inverse observed information; or the
@@ -96,6 +96,8 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
     Returns
     -------
     StampFits
+        Parameters, errors, goodness of fit and flags, one row per stamp;
+        ``table`` has all of them.
 
     Raises
     ------

@@ -155,8 +155,8 @@ class StampFits:
 
         Parameters
         ----------
-        index : int, slice or array of int or bool
-            Which stamps.
+        index : int, slice or array of int or bool, shape (m,) or (n,)
+            Which stamps; by default all.
 
         Returns
         -------

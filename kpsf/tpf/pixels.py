@@ -141,10 +141,10 @@ class TargetPixels:
 
     @property
     def median_motion(self):
-        """Median of the motion ``(x, y)`` from the header's positions, 0 where unknown, (2,).
+        """Median of the motion ``(x, y)`` from the header's positions in pixels, shape (2,).
 
-        Header and WCS hold at the catalogue's places; ``pos_corr`` is
-        relative to its median.
+        0 where it is unknown. Header and WCS hold at the catalogue's places;
+        ``pos_corr`` is relative to its median.
         """
         offset = np.array(self.meta.get('pos_corr_median') or (0.0, 0.0))
         return np.where(np.abs(offset) <= MAX_POSITION_CORRECTION, offset, 0.0)

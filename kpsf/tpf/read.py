@@ -111,10 +111,13 @@ def read_tpf(path, quality='default'):
 
     Examples
     --------
-    >>> from kpsf import read_tpf
-    >>> tpf = read_tpf('kplr008462852-2011073133259_lpd-targ.fits')  # doctest: +SKIP
-    >>> tpf.electrons.shape  # doctest: +SKIP
-    (3100, 10, 11)
+    >>> from kpsf import read_tpf, simulate_tpf
+    >>> path = simulate_tpf('star.fits', n_cadences=50, seed=1)
+    >>> tpf = read_tpf(path)
+    >>> tpf
+    <TargetPixels KIC 100000001 (Kepler): 50 cadences of 11 x 11 pixels>
+    >>> tpf.electrons.shape
+    (50, 11, 11)
     """
     with _open(path) as (hdulist, name):
         return _read(_PixelFile(hdulist, name), quality, _checksum(path))
