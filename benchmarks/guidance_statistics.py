@@ -228,7 +228,7 @@ def asteroid(kind, seed):
 
 
 def run_asteroid(options):
-    """The asteroid with a PSF of three normalizations, and the fit that was lost."""
+    """The asteroid with a PSF of three normalisations, and the fit that was lost."""
     print('\n## The asteroid: offset (pixels) and pull of the flux, the largest of '
           f'{options.seeds} seeds')
     verdicts = []

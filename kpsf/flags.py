@@ -76,7 +76,7 @@ def decode_flags(flags):
     -------
     tuple of str or list of tuple of str
         The names of the bits that are set, lowest first: one tuple for a scalar, else a list of
-        one tuple per flag, in the (raveled) order of the input.
+        one tuple per flag, in the (flattened) order of the input.
 
     Raises
     ------

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""What the flux of a PSF means: its normalization, described and corrected."""
+"""What the flux of a PSF means: its normalisation, described and corrected."""
 
 import warnings
 from dataclasses import dataclass
@@ -245,7 +245,7 @@ def amplitude_to_flux(amplitude, psf, oversampling=None):
     amplitude : float, array_like or `~astropy.units.Quantity`, of any shape
         Value of a star at its peak, above the background, in any unit.
     psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
-        PSF of any normalization.
+        PSF of any normalisation.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
@@ -277,7 +277,7 @@ def flux_to_amplitude(flux, psf, oversampling=None):
     flux : float, array_like or `~astropy.units.Quantity`, of any shape
         Total flux, in any unit.
     psf : array_like, shape (ny, nx), `~astropy.nddata.NDData` or `~astropy.modeling.Model`
-        PSF of any normalization.
+        PSF of any normalisation.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
@@ -396,7 +396,7 @@ def _as_model(psf, oversampling):
 
 
 def _checked_image(psf):
-    """Return the image of a PSF as an array; raise unless it can be normalized."""
+    """Return the image of a PSF as an array; raise unless it can be normalised."""
     image = getattr(psf, 'value', psf)
     if isinstance(psf, NDData):
         image = psf.data if psf.mask is None else np.ma.masked_array(psf.data, psf.mask)

@@ -144,6 +144,15 @@ def test_a_class_describes_what_it_is_made_of(public):
     assert set(inspect.signature(public.value).parameters) <= names
 
 
+@each([public for public in PUBLIC if inspect.isclass(public.value) or not public.is_property])
+def test_what_has_a_default_is_optional(public):
+    described_as = {name: kind for names, kind, _ in described(public, 'Parameters')
+                    for name in names}
+    given = inspect.signature(public.function).parameters
+    assert not [name for name, kind in described_as.items() if name in given
+                and ('optional' in kind) is (given[name].default is inspect.Parameter.empty)]
+
+
 @each(CLASSES)
 def test_every_attribute_is_described(public):
     assert not [names for names, _, words in described(public, 'Attributes') if not words]

@@ -52,7 +52,7 @@ def extract_many(paths, outdir='.', *, n_workers=1, scheduler=None, resume=False
         Cadences to drop, see `read_tpf`.
     progress_bar : bool, optional
         Whether to show one on a terminal.
-    **options
+    **options : dict, optional
         Options of `extract_light_curve`, the same for all files.
 
     Returns

@@ -1,5 +1,5 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Guidance: normalization, starting values, centroids, fit boxes, and what a fit is worth."""
+"""Guidance: normalisation, starting values, centroids, fit boxes, and what a fit is worth."""
 
 from ..normalization import (
     Normalization,

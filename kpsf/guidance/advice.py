@@ -121,7 +121,7 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, read_varian
     data : array_like, shape (ny, nx)
         Electrons with the background in.
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`, optional
-        The PSF, an image or a model of any normalization. By default a
+        The PSF, an image or a model of any normalisation. By default a
         Gaussian that is fitted to the star.
     background : float or array_like, shape (ny, nx), optional
         The background that ``data`` contain, in electrons per pixel, where it

@@ -100,7 +100,7 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     Parameters
     ----------
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`
-        The PSF, an image or a model of any normalization.
+        The PSF, an image or a model of any normalisation.
     flux : float
         Total flux of the star in electrons.
     background : float

@@ -100,7 +100,7 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     Parameters
     ----------
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`
-        The PSF, an image or a model of any normalization.
+        The PSF, an image or a model of any normalisation.
     flux : float
         Total flux of the star in electrons.
     background : float

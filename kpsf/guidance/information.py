@@ -23,7 +23,7 @@ _SMOOTH = 8.0
 
 
 class Star:
-    """A star of total flux 1 under a PSF of any normalization.
+    """A star of total flux 1 under a PSF of any normalisation.
 
     Parameters
     ----------

@@ -61,7 +61,7 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
         Electrons with the background in. Pixels that are not finite are left
         out.
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`
-        The PSF, an image or a model of any normalization. Parameters besides
+        The PSF, an image or a model of any normalisation. Parameters besides
         flux and position are held.
     background : float or array_like, shape (ny, nx), optional
         The background that ``data`` contain, in electrons per pixel, where it

@@ -155,7 +155,7 @@ class LightCurve(TimeSeries):
             Whether to replace an existing file.
         format : str, optional
             One of astropy's formats, which then writes the table as it is.
-        **kwargs : dict
+        **kwargs : dict, optional
             For that format.
 
         Raises

@@ -237,7 +237,7 @@ class PoissonPSFPhotometry:
 
         Parameters
         ----------
-        **kwargs : dict
+        **kwargs : dict, optional
             Passed to `photutils.psf.decode_psf_flags`.
 
         Returns
@@ -373,7 +373,7 @@ class PoissonPSFPhotometry:
 
         Parameters
         ----------
-        **kwargs : dict
+        **kwargs : dict, optional
             Further options of `photutils.psf.PSFPhotometry`.
 
         Returns

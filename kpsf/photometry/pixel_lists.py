@@ -17,11 +17,11 @@ class PixelLists:
     members : ndarray of int, shape (n_groups, n_stars)
         The stars of each group.
     flat : ndarray of int, shape (n_pixels,)
-        Indices in the raveled image, group by group.
+        Indices in the flattened image, group by group.
     begin : ndarray of int, shape (n_groups + 1,)
         Where the groups begin among them.
     owner : ndarray of int, shape (n_in_boxes,)
-        For each pixel of each box, the place of its star in the raveled ``members``.
+        For each pixel of each box, the place of its star in the flattened ``members``.
     place : ndarray of int, shape (n_in_boxes,)
         And its own place in ``flat``.
     is_centre : ndarray of bool, shape (n_in_boxes,)

@@ -78,7 +78,7 @@ class PRFCalibration:
         files do not tell.
     names : tuple of str
         The files.
-    centre_from : {'header', 'mean of the corners', None}
+    centre_from : {'header', 'mean of the corners', None}, optional
         Where the position of Kepler's fifth image comes from. Published
         files put it 12 columns and 20 rows beside the middle of the corners,
         where it belongs; it is then moved there.

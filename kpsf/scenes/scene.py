@@ -35,7 +35,7 @@ class Scene:
         mean image, is taken to be constant. Nearer stars need a table.
     psf : {'empirical', 'gaussian', 'prf'} or `~astropy.modeling.Model`, optional
         A model, such as `kpsf.learning.learn_psf` makes, may have any
-        normalization; what is free of the shape of an analytic one is fitted
+        normalisation; what is free of the shape of an analytic one is fitted
         to the mean image. ``'prf'`` is the instrument's. ``'gaussian'`` is
         fitted to the mean image. ``'empirical'`` is learned from the series:
         the mean image, shared among the stars in proportion to what

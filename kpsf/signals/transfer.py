@@ -54,7 +54,7 @@ def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=Fal
         differ by is the signal.
     progress_bar : bool, optional
         Whether to show one on a terminal.
-    **options
+    **options : dict, optional
         For `~kpsf.extract_light_curve`.
 
     Returns

@@ -44,13 +44,13 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         others of fixed shape are tabulated where there are many stamps and
         that is right to 1e-7 of the peak, and the rest is evaluated by
         broadcasting, with ``fit_deriv`` where it serves.
-    background : 'fit' or float or array_like, shape (ny, nx) or (n, ny, nx)
+    background : 'fit', float or array_like, shape (ny, nx) or (n, ny, nx), optional
         ``'fit'``: one constant >= 0 per stamp, in electrons per pixel. Else
         the known background that ``counts`` contains.
-    known_background : float or array_like, shape (ny, nx) or (n, ny, nx)
+    known_background : float or array_like, shape (ny, nx) or (n, ny, nx), optional
         A known background in electrons besides a fitted constant, which may
         then be negative as long as their sum is not.
-    read_variance : float or array_like, shape (ny, nx) or (n, ny, nx)
+    read_variance : float or array_like, shape (ny, nx) or (n, ny, nx), optional
         Variance of the read noise in electrons squared, which enters as a
         shifted Poisson distribution [1]_.
     mask : array_like of bool, shape (ny, nx) or (n, ny, nx), optional
@@ -60,10 +60,10 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Starting values by parameter name, numbers or one per stamp, or the
         ``table`` of earlier fits. Parameters that are not named are
         measured.
-    fixed : sequence of str
+    fixed : sequence of str, optional
         Parameters that keep ``init``'s value, else the model's: a position
         that is fixed without being given is the model's, often (0, 0).
-    shared : sequence of str
+    shared : sequence of str, optional
         Parameters (``'background'`` is one) with one value for all stamps,
         fitted jointly with the rest.
     bounds : dict, optional
@@ -76,12 +76,12 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Place (x, y) on the detector of each stamp's first pixel, for models
         that change over it. Positions are counted from that pixel with and
         without.
-    covariance : {'fisher', 'observed', 'sandwich'}
+    covariance : {'fisher', 'observed', 'sandwich'}, optional
         Inverse expected information; inverse observed information; or the
         sandwich [2]_ of the observed information and the scores' variance,
         with the counts as their own variance. It is the scatter that photon
         noise causes even under a wrong PSF.
-    max_iter : int
+    max_iter : int, optional
         Largest number of evaluations of a fit, at least 2; with shared parameters, of
         each fit for each of their steps.
     n_threads : int, optional
@@ -89,9 +89,9 @@ def fit_stamps(counts, model, *, background='fit', known_background=0.0, read_va
         Gaussian's kernel, most for large stamps, where NumPy's own threads
         are switched off (``OPENBLAS_NUM_THREADS=1``); other models lose.
         For many files, processes are better.
-    progress_bar : bool
-        Show one of the fits on a terminal; shared parameters are found
-        before.
+    progress_bar : bool, optional
+        Whether to show one of the fits on a terminal; shared parameters are
+        found before.
 
     Returns
     -------

@@ -155,7 +155,7 @@ class StampFits:
 
         Parameters
         ----------
-        index : int, slice or array of int or bool, shape (m,) or (n,)
+        index : int, slice or array of int or bool, shape (m,) or (n,), optional
             Which stamps; by default all.
 
         Returns

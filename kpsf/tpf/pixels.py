@@ -67,8 +67,9 @@ class TargetPixels:
         Identifiers and header values; None for those that the file lacks.
     noise : NoiseModel
         Exposure and noise.
-    wcs : `~astropy.wcs.WCS` or None
-        From the sky to stamp pixels, at the place that the header tells.
+    wcs : `~astropy.wcs.WCS`, optional
+        From the sky to stamp pixels, at the place that the header tells; None if the
+        file has none.
 
     See Also
     --------
