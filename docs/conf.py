@@ -61,7 +61,7 @@ html_theme_options = {
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
-PAGES_ALONE = ('index', 'install', 'limits', 'comparison', 'development', 'changelog', 'citation')
+PAGES_ALONE = ('index', 'install', 'limits', 'comparison', 'changelog', 'citation')
 html_sidebars = {page: [] for page in PAGES_ALONE}
 html_title = f'kpsf {release}'
 
