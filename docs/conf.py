@@ -61,8 +61,8 @@ html_theme_options = {
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
-html_sidebars = {page: [] for page in ('index', 'install', 'limits', 'development', 'changelog',
-                                   'citation')}
+html_sidebars = {page: [] for page in ('index', 'install', 'limits', 'comparison', 'development',
+                                       'changelog', 'citation')}
 html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.
