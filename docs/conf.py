@@ -61,8 +61,8 @@ html_theme_options = {
     'use_edit_page_button': False,
 }
 # A page without pages below it needs no list of them.
-html_sidebars = dict.fromkeys(
-    ('index', 'install', 'limits', 'development', 'changelog', 'citation'), [])
+PAGES_ALONE = ('index', 'install', 'limits', 'comparison', 'changelog', 'citation')
+html_sidebars = {page: [] for page in PAGES_ALONE}
 html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.

@@ -5,7 +5,7 @@ import operator
 
 import numpy as np
 
-__all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'require_broadcast',
+__all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'no_model', 'require_broadcast',
            'require_choice', 'require_finite', 'require_known_names', 'require_not_negative',
            'require_number', 'require_positive_integer', 'require_proper_prior', 'require_room',
            'unpack_pair']
@@ -30,6 +30,21 @@ def _describe(values):
     """Say in a few words what a wrong argument is."""
     dtype = getattr(values, 'dtype', None)
     return type(values).__name__ if dtype is None else f'{type(values).__name__} of {dtype}'
+
+
+def no_model(found, remedy):
+    """Say what is there in the place of a model, and what to do: `remedy` where nothing is better.
+
+    An image of a PSF is what is passed most often.
+    """
+    if isinstance(found, type):
+        return f'it is the class {found.__name__}: create one, with its starting values, {remedy}.'
+    if np.ndim(found) in (2, 3):
+        return (f'it is an image of shape {np.shape(found)}: make a model of it, '
+                'photutils.psf.ImagePSF(image, oversampling=1) or kpsf.TabulatedPRF(image, '
+                'spacing=1), with its samples per pixel or their spacing in pixels.')
+    words = f'the string {found!r}' if isinstance(found, str) else type(found).__name__
+    return f'it is {words}: {remedy}.'
 
 
 def require_finite(values, name, remedy):

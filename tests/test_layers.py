@@ -3,6 +3,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,7 @@ LAYERS = [
     '__main__',
 ]
 
+PAGE = PACKAGE.parent / 'docs' / 'development' / 'layers.rst'
 LOADED_BY_ASTROPY = ['', *LAYERS[: LAYERS.index('fitting') + 1]]
 STRANGERS = [('models', 'fitting'), ('fitting', 'models')]
 
@@ -145,6 +147,11 @@ def test_every_module_has_its_place_in_the_list(name):
     assert place in LAYERS, (
         f'kpsf.{name} has no place in the order of the modules: add it to LAYERS, below all '
         'that it imports')
+
+
+def test_the_page_about_the_layers_has_them_all_in_their_order():
+    named = re.findall(r'^``(\w+)/?`` {2,}', PAGE.read_text(), flags=re.MULTILINE)
+    assert named == [name for name in LAYERS if '.' not in name and name != '__main__']
 
 
 @pytest.mark.parametrize('name', [name for name in MODULES if layer_of(name)])

@@ -348,8 +348,8 @@ def test_strong_motion_is_followed(tmp_path):
 
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
-    ({'psf': 'moffat'}, ValueError, "psf must be 'gaussian', 'prf' or an inst.*'moffat'"),
-    ({'psf': EllipticalGaussianPSF}, TypeError, "'gaussian', 'prf' or an instance .* the class"),
+    ({'psf': 'moffat'}, ValueError, "psf must be 'gaussian', 'empirical', 'prf' or .*'moffat'"),
+    ({'psf': EllipticalGaussianPSF}, TypeError, "'empirical', 'prf' or an instance .* the class"),
     ({'psf': Gaussian2D()}, ValueError, 'total flux and a position.*Gaussian2D are amplitude'),
     ({'shape': 'round'}, ValueError, "shape must be one of 'shared', 'free', 'fixed'"),
     ({'shape': 'fixed'}, ValueError, "shape='fixed' needs a PSF that has a shape"),

@@ -568,8 +568,10 @@ def test_models_that_cannot_be_fitted_are_errors_before_a_call():
             (tied, ValueError, 'y_0 is tied'), (united, TypeError, 'flux has a unit'),
             (models, TypeError, 'must be one astropy model, but it is a set of 2'),
             (Gaussian2D(), ValueError, 'needs parameters x_0, y_0 and flux'),
-            (Gaussian1D(), ValueError, 'one 2-D model'), ('psf', TypeError, 'but it is str'),
+            (Gaussian1D(), ValueError, 'one 2-D model'),
+            ('psf', TypeError, "it is the string 'psf'"),
             (CircularGaussianPRF, TypeError, 'must be one astropy model'),
+            (np.ones((5, 7)), TypeError, r'an image of shape \(5, 7\): make a model of it'),
             (None, TypeError, 'but it is NoneType')]:
         with pytest.raises(error, match=match):
             PoissonPSFPhotometry(psf, 5)

@@ -510,6 +510,7 @@ def test_a_target_alone_has_its_neighbours_taken_to_be_constant(tmp_path):
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'psf': 'moffat'}, ValueError, "psf must be one of 'empirical', 'gaussian', 'prf', but it"),
+    ({'psf': np.ones((5, 7))}, TypeError, r'an image of shape \(5, 7\): make a model of it'),
     ({'psf': EllipticalGaussianPSF}, TypeError, 'or an instance of an astropy model, but it is'),
     ({'psf': None}, TypeError, 'but it is NoneType'),
     ({'base': 'empirical'}, ValueError, "base must be one of 'gaussian', 'prf'"),

@@ -82,8 +82,9 @@ def test_masked_negative_counts_are_no_trouble():
 
 MODEL_TROUBLE = [
     (EllipticalGaussianPSF, TypeError, r'instance of an astropy model.*the class EllipticalGauss'
-                                       r'ianPSF: pass, for example'),
+                                       r'ianPSF: create one.*for example'),
     (None, TypeError, r'instance of an astropy model.*NoneType'),
+    (np.ones((5, 7)), TypeError, r'an image of shape \(5, 7\): make a model of it, photu'),
     ('gaussian', TypeError, r'instance of an astropy model.*str'),
     (lambda x, y: x, TypeError, r'instance of an astropy model.*function'),
     (Gaussian1D(), ValueError, r'x and y into one value.*1 inputs, 1 outputs'),

@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.utils.exceptions import AstropyUserWarning
 
 from kpsf import TargetPixels, read_tpf, simulate_tpf
-from kpsf.tpf.read import QUALITY_MASKS
+from kpsf.tpf.missions import MISSIONS
 
 SHAPE = (5, 6)
 N_CADENCES = 12
@@ -175,7 +175,8 @@ def test_an_early_file_without_mission_keyword_is_recognised(make, mission):
 def test_quality_names_stand_for_the_usual_bits():
     kepler = {'none': 0, 'default': 1130799, 'hard': 1664431, 'hardest': 2096639}
     tess = {'none': 0, 'default': 17087, 'hard': 24319, 'hardest': 65535}
-    assert QUALITY_MASKS == {'Kepler': kepler, 'K2': kepler, 'TESS': tess}
+    masks = {name: mission.quality_masks for name, mission in MISSIONS.items()}
+    assert masks == {'Kepler': kepler, 'K2': kepler, 'TESS': tess}
 
 
 @pytest.mark.parametrize(('mission', 'quality', 'kept'), [

@@ -9,11 +9,13 @@ from astropy.io.registry import IORegistryError
 from astropy.table import Table
 
 from ..scenes import Scene, find_stars, query_gaia
-from ..tpf.read import QUALITY_MASKS
+from ..tpf.missions import MISSIONS
 from .checks import as_path, refuse
 
 __all__ = ['add_extraction_options', 'fit_options', 'require_one_scene', 'require_prf_path',
            'require_shape']
+
+QUALITIES = list(MISSIONS['Kepler'].quality_masks)
 
 
 def add_extraction_options(parser):
@@ -37,20 +39,20 @@ def add_extraction_options(parser):
                         help="the file's background and one constant, or one constant per "
                         'cadence (default: known where the file has one and the shape is shared)')
     parser.add_argument('--quality', default='default', type=_quality, metavar='MASK',
-                        help=f'cadences to drop: {", ".join(QUALITY_MASKS["Kepler"])}, or an '
+                        help=f'cadences to drop: {", ".join(QUALITIES)}, or an '
                         'integer of quality bits (default: default)')
 
 
 def _quality(text):
     """Return a quality setting, a name or an integer."""
-    if text in QUALITY_MASKS['Kepler']:
+    if text in QUALITIES:
         return text
     try:
         bits = int(text, 0)
     except ValueError:
         bits = -1
     if bits < 0:
-        raise argparse.ArgumentTypeError(f'{", ".join(QUALITY_MASKS["Kepler"])} or an integer '
+        raise argparse.ArgumentTypeError(f'{", ".join(QUALITIES)} or an integer '
                                          f'>= 0 is needed, but it is {text!r}')
     return bits
 

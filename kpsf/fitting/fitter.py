@@ -23,6 +23,7 @@ from scipy.optimize import OptimizeResult
 from .._validation import (
     as_float_array,
     below_read_noise,
+    no_model,
     require_choice,
     require_finite,
     require_not_negative,
@@ -54,9 +55,8 @@ def _model_first(call):
     @wraps(call)
     def checked(self, model, *args, **kwargs):
         if not isinstance(model, Model):
-            found = f'the class {model.__name__}' if isinstance(model, type) else repr(model)
-            raise TypeError(f'model must be an instance of an astropy model, but it is {found}: '
-                            'create one, with its starting values.')
+            raise TypeError('model must be an instance of an astropy model, but '
+                            f'{no_model(model, "such as models.Gaussian2D()")}')
         return call(self, model, *args, **kwargs)
     return checked
 

@@ -9,7 +9,7 @@ from astropy.io import fits
 
 from .._files import DAMAGE, damaged, header_value, open_fits, write_whole
 from .._validation import as_float_array
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import MISSIONS
 from .columns import EXTENSION, light_curve_hdu, read_light_curve_hdu
 from .files import SCENE_CREATOR, known_mission
 from .keywords import in_ascii, primary_header, read_keywords, write_keywords
@@ -223,7 +223,7 @@ class SceneLightCurves:
             header = hdulist[0].header
             mission = header_value(header, 'MISSION', str)
             if (header_value(header, 'CREATOR', str) != SCENE_CREATOR
-                    or mission not in REFERENCE_DATES):
+                    or mission not in MISSIONS):
                 raise ValueError('A file of light curves of several stars is needed, but '
                                  f'{path} is another FITS file: use LightCurve.read for one of '
                                  'a single star.')

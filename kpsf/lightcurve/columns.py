@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.time import Time
 
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import MISSIONS
 from .keywords import in_ascii
 
 __all__ = ['EXTENSION', 'light_curve_hdu', 'read_light_curve_hdu']
@@ -19,7 +19,6 @@ EXTENSION = 'LIGHTCURVE'
 # In FITS the units are spelled as in the archives, which readers of their files expect.
 UNITS = {'e-/s': u.electron / u.s, 'pixel': u.pix, 'd': u.d}
 SPELLING = {unit: name for name, unit in UNITS.items()}
-TIME_UNITS = {'Kepler': 'BJD - 2454833', 'K2': 'BJD - 2454833', 'TESS': 'BJD - 2457000, days'}
 # Name in a `LightCurve`: name in FITS, display format and comment, in the order of the archives.
 # The names are those of PyKE's kepprfphot and of the archives where these have one.
 COLUMNS = {
@@ -55,7 +54,7 @@ def light_curve_hdu(light_curve, mission):
     Keywords ``LCCOLn`` tell which column of the table is the n-th of the
     light curve, and its name there.
     """
-    day = REFERENCE_DATES[mission]
+    day = MISSIONS[mission].reference_date
     time = light_curve['time'].tdb
     names = _fits_names(light_curve.colnames, mission)
     order = [*COLUMNS, *names]
@@ -84,7 +83,7 @@ def read_light_curve_hdu(hdu, mission):
     """
     columns = {own: _values(hdu, name) for own, name in _own_names(hdu).items()}
     days = columns.pop('time')
-    time = Time(np.full(days.size, REFERENCE_DATES[mission]), getattr(days, 'value', days),
+    time = Time(np.full(days.size, MISSIONS[mission].reference_date), getattr(days, 'value', days),
                 format='jd', scale='tdb')
     return time, QTable(columns)
 
@@ -112,7 +111,7 @@ def _describe_columns(hdu, sources, light_curve, mission):
         unit = getattr(light_curve[source], 'unit', None)
         _, display, comment = COLUMNS.get(source, (name, None, ''))
         if source == 'time':
-            hdu.columns.change_unit(name, TIME_UNITS[mission])
+            hdu.columns.change_unit(name, MISSIONS[mission].time_unit)
         elif unit is not None:
             hdu.columns.change_unit(name, SPELLING.get(unit) or unit.to_string())
         if display:

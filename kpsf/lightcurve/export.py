@@ -3,7 +3,7 @@
 
 from astropy.time import Time
 
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import reference_date
 
 __all__ = ['to_lightkurve']
 
@@ -27,7 +27,7 @@ def to_lightkurve(light_curve):
     meta = light_curve.meta
     mission = meta.get('mission')
     class_name, time_format, keys = FORMS.get(mission, GENERIC)
-    time, day = light_curve['time'].tdb, REFERENCE_DATES.get(mission, 0.0)
+    time, day = light_curve['time'].tdb, reference_date(mission)
     # lightkurve reads these as attributes: what is unknown has to be there too.
     known = {key: meta.get(name) for name, key in META.items()}
     known |= {name.upper(): meta.get(name) for name in keys}

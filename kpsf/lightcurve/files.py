@@ -7,7 +7,7 @@ from astropy.io import fits
 from astropy.table import QTable, Table
 
 from .._files import DAMAGE, damaged, header_value, open_fits, write_whole
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import MISSIONS
 from .columns import EXTENSION, light_curve_hdu, read_light_curve_hdu
 from .keywords import primary_header, read_keywords, write_keywords
 
@@ -70,9 +70,9 @@ def _hdulist(light_curve):
 def known_mission(light_curve):
     """Return the mission of a light curve, Kepler if it has none; raise if it is unknown."""
     mission = light_curve.meta.get('mission', 'Kepler')
-    if mission not in REFERENCE_DATES:
+    if mission not in MISSIONS:
         raise ValueError("The archives' FITS layout needs one of the missions "
-                         f'{", ".join(REFERENCE_DATES)}, but that of the light curve is '
+                         f'{", ".join(MISSIONS)}, but that of the light curve is '
                          f"{mission!r}: change meta['mission'], or write ECSV.")
     return mission
 
@@ -85,7 +85,7 @@ def _read_fits(path):
         if creator == SCENE_CREATOR:
             raise ValueError(f'A file of one light curve is needed, but {path} has those of '
                              'several stars: use kpsf.lightcurve.SceneLightCurves.read.')
-        if creator != CREATOR or EXTENSION not in hdulist or mission not in REFERENCE_DATES:
+        if creator != CREATOR or EXTENSION not in hdulist or mission not in MISSIONS:
             raise ValueError(f'A light curve of kpsf is needed, but {path} is another FITS file: '
                              'use astropy.timeseries.TimeSeries.read or lightkurve.read.')
         try:

@@ -7,7 +7,8 @@ import numpy as np
 from astropy.io import fits
 
 from .._files import header_value
-from ..tpf.read import IDENTITY_KEYS, META_KEYWORDS
+from ..tpf.missions import MISSIONS
+from ..tpf.read import META_KEYWORDS
 
 __all__ = ['KEYWORDS', 'in_ascii', 'primary_header', 'read_keywords', 'write_keywords']
 
@@ -108,8 +109,9 @@ def in_ascii(text):
 
 def _all_keywords(mission):
     """Return name in ``meta``, keyword, type and comment of all metadata."""
-    id_key, magnitude_key = IDENTITY_KEYS[mission]
-    return [*KEYWORDS, ('target_id', id_key, int, ''), ('magnitude', magnitude_key, float, ''),
+    mission = MISSIONS[mission]
+    return [*KEYWORDS, ('target_id', mission.id_key, int, ''),
+            ('magnitude', mission.magnitude_key, float, ''),
             *((*entry, '') for entry in META_KEYWORDS if entry[0] != 'object')]
 
 

@@ -10,7 +10,13 @@ import numpy as np
 from astropy.modeling import Model
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .._validation import as_float_array, require_choice, require_finite, require_not_negative
+from .._validation import (
+    as_float_array,
+    no_model,
+    require_choice,
+    require_finite,
+    require_not_negative,
+)
 from ..models import EllipticalGaussianPSF, TabulatedPRF, position_names, total_flux_name
 from ..normalization import warn_unless_total_flux
 from ..prf import KeplerPRF, TessPRF, instrument_prf, require_same_detector
@@ -172,9 +178,9 @@ def _psf_model(psf, shape, tpf):
         warn_unless_total_flux(psf)
         return psf
     if not isinstance(psf, str) or psf != 'gaussian':
-        msg = (f"psf must be 'gaussian', 'prf' or an instance of an astropy model, but it is "
-               f'{_in_words(psf)}: pass, for example, EllipticalGaussianPSF() or '
-               'KeplerPRF.from_tpf(tpf, path).')
+        remedy = 'for example EllipticalGaussianPSF() or KeplerPRF.from_tpf(tpf, path)'
+        msg = ("psf must be 'gaussian', 'empirical', 'prf' or an instance of an astropy model, "
+               f'but {no_model(psf, remedy)}')
         raise ValueError(msg) if isinstance(psf, str) else TypeError(msg)
     if shape == 'fixed':
         raise ValueError("shape='fixed' needs a PSF that has a shape, but psf='gaussian' has none "
@@ -205,11 +211,6 @@ def _files_in_use(prf):
         weights = calibration.weights(prf.column, prf.row, prf.interpolate)
         names = [name for name, weight in zip(names, weights, strict=True) if weight > 0]
     return ', '.join(Path(name).name for name in names)
-
-
-def _in_words(psf):
-    """Return what a wrong PSF is, in one line."""
-    return f'the class {psf.__name__}' if isinstance(psf, type) else repr(psf)
 
 
 def _source_names(model):

@@ -13,7 +13,7 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from .._validation import require_number, require_positive_integer
+from .._validation import no_model, require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
 from ..normalization import warn_unless_total_flux
 from ..stamps.arguments import check_model
@@ -145,10 +145,10 @@ class PoissonPSFPhotometry:
                  centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=1.0,
                  read_noise=0.0, progress_bar=False, n_threads=None):
         if not isinstance(psf_model, Model) or len(psf_model) != 1:
-            found = (f'a set of {len(psf_model)}' if isinstance(psf_model, Model) else
-                     f'{type(psf_model).__name__}')
-            raise TypeError(f'psf_model must be one astropy model, but it is {found}: pass for '
-                            'example photutils.psf.CircularGaussianPRF(fwhm=2).')
+            remedy = 'for example photutils.psf.CircularGaussianPRF(fwhm=2)'
+            found = (f'it is a set of {len(psf_model)}: pass one, {remedy}.'
+                     if isinstance(psf_model, Model) else no_model(psf_model, remedy))
+            raise TypeError(f'psf_model must be one astropy model, but {found}')
         self.psf_model, self.fit_shape = psf_model, check_shape(fit_shape)
         self.finder, self.grouper = (
             check_callable(value, name)

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.colors import LogNorm
 
 from ..stamps import StampFits
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import reference_date
 from .style import RATE, VERMILLION, draw_image, new_figure
 
 __all__ = ['plot_cadence']
@@ -67,7 +67,7 @@ def plot_cadence(tpf, fits, index=0, axes=None):
         label = r'Standard deviations ($\sigma$)' if 'vmin' in style else f'{RATE} per pixel'
         draw_image(ax, image, title, label, style)
         _mark_star(ax, tpf, fits, index, 'black' if 'vmin' in style else 'white')
-    day = REFERENCE_DATES[tpf.mission]
+    day = reference_date(tpf.mission)
     axes[0].figure.suptitle(f'{tpf.target}, cadence {tpf.cadenceno[index]}, '
                             f'BJD $-$ {day:.0f} = {tpf.time[index].jd - day:.4f}')
     return np.asarray(axes)

@@ -4,7 +4,7 @@
 import numpy as np
 
 from ..flags import decode_flags
-from ..tpf.read import REFERENCE_DATES
+from ..tpf.missions import reference_date
 from .style import BLUE, GREY, VERMILLION
 
 __all__ = ['days_of', 'draw_flagged', 'draw_series', 'limits_of']
@@ -12,7 +12,7 @@ __all__ = ['days_of', 'draw_flagged', 'draw_series', 'limits_of']
 
 def days_of(light_curve):
     """Return times in the mission's days (n,) and what to call them."""
-    day = REFERENCE_DATES.get(light_curve.meta.get('mission'), 0.0)
+    day = reference_date(light_curve.meta.get('mission'))
     time = light_curve['time'].tdb
     label = f'BJD $-$ {day:.0f}' if day else 'BJD'
     return (time.jd1 - day) + time.jd2, f'{label} (days, TDB)'

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.modeling import Model
 
-from .._validation import require_choice, require_number
+from .._validation import no_model, require_choice, require_number
 
 __all__ = ['Scene']
 
@@ -134,8 +134,7 @@ class Scene:
             return
         if not isinstance(psf, str):
             raise TypeError(f'{name} must be one of {", ".join(map(repr, choices))} or an '
-                            f'instance of an astropy model, but it is {type(psf).__name__}: '
-                            'pass one of these.')
+                            f'instance of an astropy model, but {no_model(psf, "pass one")}')
         require_choice(psf, choices, name)
 
     @property

@@ -14,6 +14,7 @@ from astropy.table import Table
 from .._files import write_whole
 from .._validation import require_finite, require_not_negative
 from ..models import EllipticalGaussianPSF, position_names, total_flux_name
+from ..tpf.missions import MISSIONS
 
 __all__ = ['simulate_tpf', 'tabby_like_dips']
 
@@ -42,7 +43,6 @@ class _Observation(NamedTuple):
     flux: float
     zero_magnitude_flux: float
     fwhm: float
-    reference_date: int
     first_time: float
     first_cadence: int
     pixel_scale: float
@@ -63,9 +63,9 @@ class _Observation(NamedTuple):
 # Typical values from files of the archive; magnitudes by Kp = 12 at 2.141e5 e-/s and T = 10 at
 # 1.5e4 e-/s. TESS drops two of ten 2-s frames on board, but not in 20-s data.
 _KEPLER = _Observation(6.01980290327, 0.518948526144, 270, 270, 90.0, 110.0, 300.0, 2.0e5,
-                       2.141e5 * 10**4.8, 1.6, 2454833, 735.3636727, 30657, 3.98,
+                       2.141e5 * 10**4.8, 1.6, 735.3636727, 30657, 3.98,
                        (290.667, 44.5), 'long cadence')
-_TESS = _Observation(1.98, 0.02, 60, 48, 9.0, 5.2, 85.0, 1.5e4, 1.5e4 * 10**4, 1.9, 2457000,
+_TESS = _Observation(1.98, 0.02, 60, 48, 9.0, 5.2, 85.0, 1.5e4, 1.5e4 * 10**4, 1.9,
                      1325.2952598, 70444, 20.3, (90.0, -66.5), '')
 OBSERVATIONS = {
     ('Kepler', False): _KEPLER,
@@ -413,12 +413,12 @@ def _aperture(images, background, observation, read_noise):
 
 def _identity(source, observation):
     """Return the keywords that all extensions share."""
-    is_tess = source['MISSION'] == 'TESS'
-    catalogue = {'Kepler': 'KIC', 'K2': 'EPIC', 'TESS': 'TIC'}[source['MISSION']]
+    mission = MISSIONS[source['MISSION']]
+    is_tess = mission.name == 'TESS'
     return {'TELESCOP': 'TESS' if is_tess else 'Kepler',
             'INSTRUME': 'TESS Photometer' if is_tess else 'Kepler Photometer',
-            'OBJECT': f'{catalogue} {source["ID"]}',
-            'TICID' if is_tess else 'KEPLERID': source['ID'],
+            'OBJECT': f'{mission.catalogue} {source["ID"]}',
+            mission.id_key: source['ID'],
             'RADESYS': 'ICRS', 'RA_OBJ': observation.sky[0], 'DEC_OBJ': observation.sky[1],
             'EQUINOX': 2000.0}
 
@@ -434,11 +434,12 @@ def _primary_hdu(source, observation, more):
     hdu.header.update(_identity(source, observation))
     if mission == 'TESS':
         hdu.header.update({'SECTOR': 1, 'CAMERA': 4, 'CCD': 1,
-                           'TESSMAG': source['MAGNITUDE']})
+                           MISSIONS[mission].magnitude_key: source['MAGNITUDE']})
     else:
         hdu.header.update({
             'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4, 'MISSION': mission,
-            'OBSMODE': observation.mode, 'KEPMAG': source['MAGNITUDE'],
+            'OBSMODE': observation.mode,
+            MISSIONS[mission].magnitude_key: source['MAGNITUDE'],
             **({'CAMPAIGN': 3} if mission == 'K2' else {'QUARTER': 8, 'SEASON': 2})})
     hdu.header.update(more)
     return hdu
@@ -446,14 +447,15 @@ def _primary_hdu(source, observation, more):
 
 def _pixel_hdu(truth, pixels, quality, source, observation):
     """Return the table of pixels, one row per cadence."""
-    is_tess = source['MISSION'] == 'TESS'
+    mission = MISSIONS[source['MISSION']]
+    is_tess = mission.name == 'TESS'
     n_cadences, ny, nx = pixels['FLUX'].shape
     empty = np.full((n_cadences, ny, nx), np.nan)
     images = {'RAW_CNTS': np.full((n_cadences, ny, nx), -1), **pixels}
     if not is_tess:
         images['COSMIC_RAYS'] = empty
-    day = f'BJD - {observation.reference_date}' + (', days' if is_tess else '')
-    columns = [fits.Column('TIME', 'D', unit=day, disp='D14.7', array=truth['TIME']),
+    columns = [fits.Column('TIME', 'D', unit=mission.time_unit, disp='D14.7',
+                           array=truth['TIME']),
                fits.Column('TIMECORR', 'E', unit='d', disp='E14.7', array=np.zeros(n_cadences)),
                fits.Column('CADENCENO', 'J', disp='I10', array=truth['CADENCENO'])]
     for name, values in images.items():
@@ -484,8 +486,8 @@ def _exposure_keywords(time, source, observation):
     gains = {f'GAIN{output}'.removesuffix('S'): observation.gain for output in outputs}
     duration = time[-1] - time[0] + observation.length
     return {'EXPOSURE': duration * live, 'TIMEREF': 'SOLARSYSTEM', 'TASSIGN': 'SPACECRAFT',
-            'TIMESYS': 'TDB', 'BJDREFI': observation.reference_date, 'BJDREFF': 0.0,
-            'TIMEUNIT': 'd', 'TELAPSE': duration, 'LIVETIME': duration * live,
+            'TIMESYS': 'TDB', 'BJDREFI': int(MISSIONS[source['MISSION']].reference_date),
+            'BJDREFF': 0.0, 'TIMEUNIT': 'd', 'TELAPSE': duration, 'LIVETIME': duration * live,
             'TSTART': time[0] - half, 'TSTOP': time[-1] + half, 'DEADC': live, 'TIMEPIXR': 0.5,
             'INT_TIME': observation.frame_exposure, 'READTIME': observation.frame_readout,
             'FRAMETIM': observation.frame_exposure + observation.frame_readout,

@@ -11,6 +11,7 @@ from .._validation import (
     DEEPEST_SIGMA,
     as_float_array,
     below_read_noise,
+    no_model,
     require_finite,
     require_known_names,
     require_not_negative,
@@ -110,9 +111,8 @@ def _check_origin(origin, n):
 def check_model(model):
     """Raise unless the model is one 2-D model without units and ties."""
     if not isinstance(model, Model):
-        found = f'the class {model.__name__}' if isinstance(model, type) else type(model).__name__
-        raise TypeError(f'model must be an instance of an astropy model, but it is {found}: '
-                        'pass, for example, EllipticalGaussianPSF().')
+        raise TypeError('model must be an instance of an astropy model, but '
+                        f'{no_model(model, "for example EllipticalGaussianPSF()")}')
     if (model.n_inputs, model.n_outputs, len(model)) != (2, 1, 1):
         raise ValueError('model must turn x and y into one value and be a single model, but it '
                          f'has {model.n_inputs} inputs, {model.n_outputs} outputs and is a set '

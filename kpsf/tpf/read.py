@@ -16,26 +16,11 @@ from astropy.wcs import WCS, InconsistentAxisTypesError
 
 from .._files import DAMAGE, damaged, header_value, open_fits
 from ..noise import fit_pixel_noise
+from .missions import MISSIONS
 from .pixels import MAX_POSITION_CORRECTION, TargetPixels
 
-__all__ = ['IDENTITY_KEYS', 'META_KEYWORDS', 'QUALITY_MASKS', 'REFERENCE_DATES', 'read_tpf']
+__all__ = ['META_KEYWORDS', 'read_tpf']
 
-# Kepler Archive Manual table 2-3 and TESS Science Data Products Description table 28, in the
-# selections that the field uses under these names (lightkurve's): 'default' drops what is
-# certainly useless, 'hard' also what is suspect, 'hardest' any flagged cadence.
-_KEPLER_DEFAULT = 1 | 2 | 4 | 8 | 32 | 256 | 1 << 14 | 1 << 16 | 1 << 20
-_KEPLER_QUALITY = {'none': 0, 'default': _KEPLER_DEFAULT,
-                   'hard': _KEPLER_DEFAULT | 128 | 1 << 10 | 1 << 13 | 1 << 19,
-                   'hardest': 2096639}
-_TESS_DEFAULT = 1 | 2 | 4 | 8 | 16 | 32 | 128 | 512 | 1 << 14
-_TESS_QUALITY = {'none': 0, 'default': _TESS_DEFAULT,
-                 'hard': _TESS_DEFAULT | 64 | 1 << 10 | 1 << 11 | 1 << 12,
-                 'hardest': 65535}
-QUALITY_MASKS = {'Kepler': _KEPLER_QUALITY, 'K2': _KEPLER_QUALITY, 'TESS': _TESS_QUALITY}
-
-CATALOGUES = {'Kepler': 'KIC', 'K2': 'EPIC', 'TESS': 'TIC'}
-IDENTITY_KEYS = {'Kepler': ('KEPLERID', 'KEPMAG'), 'K2': ('KEPLERID', 'KEPMAG'),
-                 'TESS': ('TICID', 'TESSMAG')}
 META_KEYWORDS = [
     ('object', 'OBJECT', str), ('obsmode', 'OBSMODE', str),
     ('ra', 'RA_OBJ', float), ('dec', 'DEC_OBJ', float),
@@ -45,7 +30,6 @@ META_KEYWORDS = [
     ('background_subtracted', 'BACKAPP', bool), ('frame_exposure', 'INT_TIME', float),
     ('cadence_length', 'TIMEDEL', float),
 ]
-REFERENCE_DATES = {'Kepler': 2454833.0, 'K2': 2454833.0, 'TESS': 2457000.0}
 # For simulated files, whose headers say no more than the observing mode.
 KEPLER_FRAME = 6.01980290327
 KEPLER_FRAMES = {'long cadence': 270, 'short cadence': 9}
@@ -154,7 +138,7 @@ class _PixelFile:
         self.hdulist = hdulist
         self.table = self._find_table()
         self.headers = [self.table.header, hdulist[0].header]
-        self.mission = self._find_mission()
+        self.mission = MISSIONS[self._find_mission()]
         try:
             self.data = self.table.data
             self.shape = self.data['FLUX'].shape[1:]
@@ -263,7 +247,7 @@ def _read(file, quality, checksum):
         background=background, has_background=has_background, quality=quality_bits[keep],
         aperture=aperture, good_pixels=good_pixels, column=column, row=row,
         target_position=position, pos_corr=pos_corr,
-        has_pos_corr=bool(np.isfinite(pos_corr).any()), mission=file.mission,
+        has_pos_corr=bool(np.isfinite(pos_corr).any()), mission=file.mission.name,
         target=_target(file), meta=meta, noise=noise, wcs=_celestial_wcs(file))
     for value in vars(pixels).values():
         if isinstance(value, np.ndarray):
@@ -273,7 +257,7 @@ def _read(file, quality, checksum):
 
 def _quality_mask(quality, mission):
     """Return the bits that a quality setting stands for."""
-    names = QUALITY_MASKS[mission]
+    names = mission.quality_masks
     if isinstance(quality, str) and quality in names:
         return names[quality]
     is_integer = isinstance(quality, (int, np.integer)) and not isinstance(quality, bool)
@@ -392,9 +376,7 @@ def _celestial_wcs(file):
 
 def _exposure(file):
     """Return the live time per cadence in seconds and the keywords it comes from."""
-    # TESS rejects cosmic rays on board by dropping the brightest and the faintest of every ten
-    # frames: NUM_FRM counts the dropped ones, NREADOUT does not.
-    n_frames = 'NREADOUT' if file.mission == 'TESS' else 'NUM_FRM'
+    n_frames = file.mission.frames_key
     candidates = [
         (f'INT_TIME * {n_frames}', ('INT_TIME', n_frames), 1.0),
         ('TIMEDEL * DEADC', ('TIMEDEL', 'DEADC'), SECONDS_PER_DAY),
@@ -407,7 +389,7 @@ def _exposure(file):
         if all(value is not None and value > 0 for value in values):
             return float(np.prod(values) * seconds), origin
     frames = KEPLER_FRAMES.get(file.keyword('OBSMODE', kind=str))
-    if frames and file.mission != 'TESS':
+    if frames and file.mission.name != 'TESS':
         return KEPLER_FRAME * frames, 'OBSMODE'
     msg = (f'read_tpf needs the exposure of a cadence, but {file.name} has neither INT_TIME and '
            f'{n_frames} nor TIMEDEL and DEADC: add these keywords to its header.')
@@ -419,7 +401,7 @@ def _time_offset(file):
     version = file.keyword('FILEVER')
     # PyKE's keptimefix, which repairs such files, leaves TIMECORR empty.
     is_repaired = np.isnan(file.column('TIMECORR', np.float64, 0.0)).all()
-    if file.mission != 'Kepler' or version is None or version > 4 or is_repaired:
+    if file.mission.name != 'Kepler' or version is None or version > 4 or is_repaired:
         return np.zeros(file.n_rows)
     last = 1702663 if file.keyword('NUM_FRM') == KEPLER_FRAMES['short cadence'] else 57139
     return np.where(_cadence_numbers(file) <= last, 66.184, 67.184)
@@ -430,7 +412,7 @@ def _barycentric_time(file, times, offset):
     day = file.keyword('BJDREFI')
     fraction = file.keyword('BJDREFF') or 0.0
     if day is None:
-        day, fraction = REFERENCE_DATES[file.mission], 0.0
+        day, fraction = file.mission.reference_date, 0.0
     return Time(np.full(times.size, day), times + fraction + offset / SECONDS_PER_DAY,
                 format='jd', scale='tdb')
 
@@ -443,9 +425,9 @@ def _cadence_numbers(file):
 
 def _target(file):
     """Return the name of the target."""
-    number = file.keyword(IDENTITY_KEYS[file.mission][0], kind=int)
+    number = file.keyword(file.mission.id_key, kind=int)
     if number:
-        return f'{CATALOGUES[file.mission]} {number}'
+        return f'{file.mission.catalogue} {number}'
     name = file.keyword('OBJECT', kind=str)
     if name:
         return name
@@ -456,12 +438,11 @@ def _target(file):
 def _meta(file, column):
     """Return identifiers and detector properties, None for what the file lacks."""
     output = next((name for name, last in TESS_OUTPUTS.items() if column <= last), 'D')
-    suffix = output if file.mission == 'TESS' else 'S'
-    id_key, magnitude_key = IDENTITY_KEYS[file.mission]
-    magnitude = file.keyword(magnitude_key)
+    suffix = output if file.mission.name == 'TESS' else 'S'
+    magnitude = file.keyword(file.mission.magnitude_key)
     known = {name: file.keyword(key, kind=kind) for name, key, kind in META_KEYWORDS}
     return {'filename': file.name, 'is_cutout': file.is_cutout, **known,
-            'target_id': file.keyword(id_key, kind=int),
+            'target_id': file.keyword(file.mission.id_key, kind=int),
             # Cutouts, being of a position, have a zero there.
             'magnitude': None if file.is_cutout and magnitude == 0 else magnitude,
             'n_reads': file.keyword('NREADOUT', 'NUM_FRM', kind=int),
