@@ -226,32 +226,40 @@ def test_every_public_name_is_on_the_page_of_the_reference():
 # The README is run.
 
 
-def star_image():
-    """Return counts (31, 31) of two stars, their table, and the PSF."""
-    psf = CircularGaussianPRF(fwhm=2.0)
-    stars = QTable({'x': [9.8, 20.1], 'y': [10.2, 19.7], 'flux': [9000.0, 4000.0]})
-    y, x = np.mgrid[:31, :31]
-    mean = 4.0 + sum(psf.evaluate(x, y, star['flux'], star['x'], star['y'], 2.0)
-                     for star in stars)
-    return np.random.default_rng(1).poisson(mean), stars, psf
-
-
-def write_files(words):
-    """Write the files that a command or code names, all simulated, to where we are."""
-    counts, stars, _ = star_image()
-    y, x = np.mgrid[-20:21, -20:21]
-    epsf = np.exp(-(x**2 + y**2) / (2 * 3.4**2))
-    stars.write('stars.csv', overwrite=True)
-    header = fits.Header({'BUNIT': 'electron'})
-    fits.PrimaryHDU(counts.astype(float), header).writeto('image.fits', overwrite=True)
-    fits.PrimaryHDU(16 * epsf / epsf.sum()).writeto('epsf.fits', overwrite=True)
-    for name in words:
-        name = name.replace('*', 'kplr001')
+def write_pixels(names):
+    """Simulate the target pixel files among some names, a star for each pattern."""
+    for name in (name.replace('*', 'kplr001') for name in names):
         mission = {'kplr': 'Kepler', 'ktwo': 'K2', 'tess': 'TESS'}.get(name[:4])
         if mission and '.fits' in name and not os.path.exists(name):
-            simulate_tpf(name, mission=mission, n_cadences=30, shape=(8, 8), seed=1, drift=0.1,
-                         header={'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4},
-                         stars=[[2e5, 4.1, 3.9], [3e4, 1.5, 6.2]])
+            simulate_tpf(name, mission=mission, n_cadences=20, seed=1, drift=0.1,
+                         stars=[[2e5, 5.2, 4.8], [3e4, 6.6, 5.6]],
+                         header={'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4})
+
+
+def write_image(command):
+    """Simulate the image, the image of the PSF and the table of stars that a command names."""
+    column, row = 20, 25
+    if '--near' in command:
+        column, row = map(float, command[command.index('--near') + 1:][:2])
+    psf = CircularGaussianPRF(fwhm=2.0)
+    stars = QTable({'x': [column, 9.8], 'y': [row, 10.2], 'flux': [9000.0, 4000.0]})
+    y, x = np.mgrid[:int(row) + 15, :int(column) + 15]
+    mean = 4.0 + sum(psf.evaluate(x, y, star['flux'], star['x'], star['y'], 2.0)
+                     for star in stars)
+    step = 1.0
+    for name, value in zip(command, command[1:]):
+        if name == '--oversampling':
+            step = 1 / int(value)
+    y, x = np.mgrid[-20:21, -20:21] * step
+    for name in {name for name in command if re.fullmatch(r'\w+\.(fits|csv)', name)}:
+        if name.endswith('.csv'):
+            stars.write(name)
+        elif 'psf' in name:
+            header = fits.Header({'OVERSAMP': round(1 / step)})
+            fits.PrimaryHDU(psf(x, y), header).writeto(name)
+        elif name != command[-1]:
+            header = fits.Header({'BUNIT': 'electron'})
+            fits.PrimaryHDU(np.random.default_rng(1).poisson(mean), header).writeto(name)
 
 
 @pytest.fixture
@@ -273,7 +281,9 @@ def readme_commands():
 
 @pytest.mark.parametrize('command', readme_commands(), ids=shlex.join)
 def test_a_command_of_the_readme_runs(command, here, capsys):
-    write_files(command)
+    write_pixels(command)
+    if command[1] in ('photometry', 'advise'):
+        write_image(command)
     words = []
     for before, word in zip(command, command[1:]):
         words.extend(sorted(map(str, Path().glob(word))) if '*' in word else
@@ -282,13 +292,10 @@ def test_a_command_of_the_readme_runs(command, here, capsys):
 
 
 def test_the_python_code_of_the_readme_runs(here, capsys):
-    counts, stars, psf = star_image()
-    # What it leaves to the reader.
-    names = {'counts': counts, 'stars': stars, 'fitted_model': psf,
-             'psf_image': psf(*np.mgrid[-7:8, -7:8])}
+    names = {}
     for language, code in code_blocks(README):
         if language == 'python':
-            write_files(re.findall(r"'([^']*)'", code))
+            write_pixels(re.findall(r"'([^']*)'", code))
             if 'lightkurve()' in code:
                 pytest.importorskip('lightkurve')
             exec(compile(code, 'README.md', 'exec'), names)
