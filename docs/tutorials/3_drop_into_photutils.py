@@ -296,7 +296,7 @@ cutouts = extract_stars(NDData(counts - history['background'].mean()), bright_pl
 epsf, _ = EPSFBuilder(oversampling=2, maxiters=6, progress_bar=False)(cutouts)
 
 # %%
-# Is its flux the total flux of a star? `~kpsf.guidance.describe_normalization` says what a flux
+# Is its flux the total flux of a star? `~kpsf.describe_normalization` says what a flux
 # means, and how wide a PSF is; the true PSF for comparison:
 from kpsf import describe_normalization
 
