@@ -78,6 +78,8 @@ def places_of(target, class_name):
     if name not in kpsf.__all__:
         return
     yield f'kpsf.{target}'
+    # Where the reference has it, which may be another place than where it is defined.
+    yield f'kpsf.{kpsf._MODULE_OF[name]}.{target}'
     named = getattr(kpsf, name)
     for owner in getattr(named, '__mro__', ()) if member else [named]:
         # The pages name packages: kpsf.prf, not kpsf.prf.instrument.

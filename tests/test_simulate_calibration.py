@@ -53,6 +53,7 @@ def test_kepler_files_have_the_header_of_the_archive(kepler):
         assert [primary[key] for key in ('TELESCOP', 'CHANNEL', 'MODULE', 'OUTPUT')] == [
             'Kepler', 20, 7, 4]
         assert primary['SIMDATA'] is True
+        assert primary['DATE'] == '2011-09-22'
         positions = []
         for hdu in hdulist[1:]:
             assert hdu.header['BITPIX'] == -32

@@ -8,8 +8,10 @@ counts.
 
 import os
 from pathlib import Path
+from runpy import run_path
 from tempfile import TemporaryDirectory
 
+import matplotlib.pyplot as plt
 import numpy as np
 from astropy.io import fits
 from matplotlib.figure import Figure
@@ -68,6 +70,47 @@ def draw_real(folder):
             axes[0].figure.savefig(HERE / 'tabby_cadence.png', dpi=DPI)
 
 
+def draw_tabby_star():
+    """Draw what the first tutorial finds: real light curves, and dips put in and recovered."""
+    with plt.rc_context():
+        found = run_path(str(HERE.parent / 'tutorials' / '1_tabbys_star.py'))
+        plt.close('all')
+        figure = Figure(figsize=(9.6, 6.8))
+        left, right = figure.subfigures(1, 2)
+        draw_real_rows(left, found)
+        draw_recovered_dips(right, found)
+        figure.savefig(HERE / 'tabby_star.png', dpi=DPI)
+
+
+def draw_real_rows(figure, found):
+    """Draw the light curves of the real star."""
+    figure.suptitle('Real pixels: KIC 8462852, Kepler Quarter 8', weight='bold')
+    axes = figure.subplots(5, 1, sharex=True, sharey=True)
+    found['draw_rows'](axes, found['real_days'], found['real_fluxes'],
+                       found['point_to_point_scatter'])
+    axes[0].set_ylim(-5000.0, 2000.0)
+    axes[2].set_ylabel('Change of the flux (ppm)')
+    axes[-1].set_xlabel('Time (d)')
+
+
+def draw_recovered_dips(figure, found):
+    """Draw the simulated dips, and what three methods make of them."""
+    figure.suptitle('Simulated dips: put in and recovered', weight='bold')
+    top, *rows = figure.subplots(4, 1, sharex=True, height_ratios=(2.3, 1.0, 1.0, 1.0))
+    days, truth, ratios = found['days'], found['truth'], found['ratios']
+    recovered = truth * ratios['Learned PSF'] / np.median(ratios['Learned PSF'])
+    top.plot(days, 100 * truth, color='#999999', lw=4.0, label='put in')
+    top.plot(days, 100 * recovered, '.', ms=3.0, color='C1',
+             label='recovered with the learned PSF')
+    top.set(ylabel='Flux (%)')
+    top.legend(loc='lower left')
+    found['draw_rows'](rows, days, dict(list(ratios.items())[-3:]), np.std)
+    for ax in rows:
+        ax.set_ylim(-5000.0, 2000.0)
+    rows[1].set_ylabel('Recovered $-$ put in (ppm)')
+    rows[-1].set_xlabel('Time (d)')
+
+
 def draw_prf(folder):
     """Draw the PRF of TESS at a place on a CCD."""
     prf = TessPRF.from_files(folder / 'tess_prf' / 'start_s0001' / 'cam4_ccd1', 300, 400)
@@ -98,6 +141,7 @@ if __name__ == '__main__':
     draw_blend()
     if 'KPSF_DATA' in os.environ:
         draw_real(Path(os.environ['KPSF_DATA']))
+        draw_tabby_star()
         draw_prf(Path(os.environ['KPSF_DATA']))
         draw_counts(Path(os.environ['KPSF_DATA']))
         draw_advice(Path(os.environ['KPSF_DATA']))

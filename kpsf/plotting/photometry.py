@@ -230,8 +230,8 @@ def _draw_legend(ax):
     if ax.get_legend_handles_labels()[0]:
         below = ScaledTranslation(0.0, -0.5, ax.figure.dpi_scale_trans)
         ax.legend(loc='upper center', bbox_to_anchor=(0.5, 0.0), borderaxespad=0.0,
-                  bbox_transform=ax.transAxes + below, fontsize='small', facecolor='#3b528b',
-                  labelcolor='white', framealpha=1.0)
+                  bbox_transform=ax.transAxes + below, fontsize='small', frameon=True,
+                  facecolor='#3b528b', labelcolor='white', framealpha=1.0)
 
 
 def _draw_residual(ax, residual, in_boxes):

@@ -92,7 +92,9 @@ def simulate_kepler_prf(path, psf=None, *, channel=20, n_pixels=11, oversampling
     primary = fits.PrimaryHDU()
     primary.header.update({'TELESCOP': 'Kepler', 'INSTRUME': 'Kepler Photometer',
                            'CHANNEL': channel, 'MODULE': module, 'OUTPUT': output,
-                           'ORIGIN': 'kpsf', 'SIMDATA': True})
+                           'ORIGIN': 'kpsf', 'SIMDATA': True,
+                           # Day 265, which is in the names of the archive; lkprf asks for it.
+                           'DATE': '2011-09-22'})
     hdulist = fits.HDUList([primary])
     published = KEPLER_CENTRE_AS_PUBLISHED if centre_as_published else KEPLER_CENTRE
     for number, position in enumerate([*KEPLER_CORNERS, KEPLER_CENTRE], start=1):
