@@ -115,11 +115,14 @@ def test_links_within_the_repository_lead_somewhere(path):
     assert not broken
 
 
-@pytest.mark.parametrize('path', MARKDOWN, ids=lambda path: str(path.relative_to(ROOT)))
-def test_scripts_that_are_named_exist(path):
-    names = set(re.findall(r'`((?:\w+/)*\w+\.py)`', path.read_text()))
-    assert not {name for name in names
-                if not any((folder / name).exists() for folder in (ROOT, path.parent))}
+@each_page
+def test_files_of_the_source_that_are_named_exist(path):
+    text = page(path)
+    names = set(re.findall(r'`((?:kpsf|tests|docs|benchmarks|\.ci)/[\w./-]*)`', text))
+    if path.is_relative_to(ROOT / 'benchmarks'):
+        names |= {f'benchmarks/{name}' for name in re.findall(r'`(\w+\.py)`', text)}
+    assert not {name for name in names if not set(BUILT) & set(name.split('/'))
+                and not (ROOT / name).exists() and not (ROOT / f'{name}.py').exists()}
 
 
 @each_page
