@@ -56,12 +56,12 @@ def plot_cadence(tpf, fits, index=0, axes=None):
         residual = (data - model) / np.sqrt(np.maximum(model, 0.0) + tpf.read_variance)
     if axes is None:
         ny, nx = tpf.shape
-        axes = new_figure((11.0, 1.0 + 3.1 * min(ny / nx, 1.6))).subplots(1, 3)
+        axes = new_figure((8.6, 0.8 + 2.0 * min(ny / nx, 1.6))).subplots(1, 3)
     brightness = _brightness(tpf.noise.to_rate(data), tpf.noise.to_rate(model))
     largest = max(np.nanmax(np.abs(residual), initial=0.0), 1.0)
     panels = [('Data', tpf.noise.to_rate(data), {'cmap': 'viridis', 'norm': brightness}),
               ('Model', tpf.noise.to_rate(model), {'cmap': 'viridis', 'norm': brightness}),
-              ('(Data $-$ model) / noise', residual,
+              ('Difference / noise', residual,
                {'cmap': 'RdBu_r', 'vmin': -largest, 'vmax': largest})]
     for ax, (title, image, style) in zip(axes, panels, strict=True):
         label = r'Standard deviations ($\sigma$)' if 'vmin' in style else f'{RATE} per pixel'

@@ -101,7 +101,7 @@ def plot_photometry(photometry, data, axes=None, *, mask=None, psf_shape=None, u
 
 def _figure_size(ratio):
     """Return width and height of a figure of two images whose height is ``ratio`` of the width."""
-    return (12.0, 2.0 + 4.2 * min(max(ratio, 0.3), 1.5))
+    return (9.0, 2.0 + 3.2 * min(max(ratio, 0.3), 1.5))
 
 
 def _read(photometry, data, mask):
