@@ -152,8 +152,12 @@ from kpsf.plotting import plot_fit_box
 offset = [sources[name][neighbour] - found[name] for name in ('x', 'y')]
 ignored = suggest_fit_shape(psf, found['flux'], found['background'],
                             neighbours=[(*offset, sources['flux'][neighbour])])
+print(ignored)
+
+# %%
+# The star marks the best compromise. Where the neighbour is fitted, too, it makes no bias:
 joint = suggest_fit_shape(psf, found['flux'], found['background'])
-print('Neighbour ignored:', ignored, '', 'Neighbour fitted, too:', joint, sep='\n')
+print(joint)
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.6), sharey=True)
@@ -164,10 +168,10 @@ axes[1].set(title='Neighbour fitted, too', ylabel='')
 plt.show()
 
 # %%
-# With the neighbour ignored (left), its bias (dotted) exceeds the noise (dashed) in almost every
-# box. The best one is where the bias changes its sign, which is no place to rest on. With the
-# neighbour fitted, too (right), the error falls until the box is about seven times as wide as the
-# PSF, and gains nothing beyond. So the two are to be fitted jointly, in that box.
+# With the neighbour ignored (left), its bias (dotted) exceeds the noise (dashed) around 10 pixels,
+# and again beyond 20. The best one is where the bias changes its sign, which is no place to rest
+# on. With the neighbour fitted, too (right), the error falls until the box is about seven times as
+# wide as the PSF, and gains little beyond. So the two are to be fitted jointly, in that box.
 #
 # 4. What to do with the position
 # -------------------------------
@@ -178,7 +182,7 @@ plt.show()
 # here of an ephemeris that is good to 0.3 pixels:
 from kpsf import advise_centroid
 
-options = {'background': sky, 'fit_shape': joint.fit_shape, 'known_to': 0.3}
+options = {'background': found['background'], 'fit_shape': joint.fit_shape, 'known_to': 0.3}
 print(advise_centroid(psf, found['flux'], **options))
 
 # %%
@@ -235,9 +239,9 @@ plt.show()
 
 # %%
 # It is: the residuals in units of their noise (right) have a standard deviation of 1, and nothing
-# is left where asteroid and neighbour (circles on the left) are. `~kpsf.diagnose` looks at the
-# asteroid in particular. It gets the table and the row in it, so that it knows which stars were
-# fitted jointly:
+# is left where asteroid and neighbour (circles on the left) are. Seven stars are outside of this
+# part. `~kpsf.diagnose` looks at the asteroid in particular. It gets the table and the row in it,
+# so that it knows which stars were fitted jointly:
 print(diagnose(counts, table, index=asteroid, psf=psf, fit_shape=joint.fit_shape))
 
 # %%
@@ -246,7 +250,8 @@ alone = PoissonPSFPhotometry(psf, joint.fit_shape)(counts, init_params=sources)
 print(diagnose(counts, alone, index=asteroid, psf=psf, fit_shape=joint.fit_shape))
 
 # %%
-# And the least-squares fit that began at the ephemeris:
+# And of the least-squares fit that began at the ephemeris, it lists all that the steps above put
+# right: the neighbour, the weights, and what the flux means.
 print(diagnose(counts, near))
 
 # %%
@@ -273,9 +278,10 @@ print(f'magnitude of the asteroid: {magnitude:.2f} +- {magnitude_err:.2f}; truth
 # One result within its error proves little. Of a simulation, more exposures can be had. We take
 # 300 and fit the same stars in each:
 pair = sources[[asteroid, neighbour]]
-fluxes, errors = np.transpose([
-    [row['flux_fit'], row['flux_err']] for row in (
-        photometry(rng.poisson(expected), init_params=pair)[0] for _ in range(300))])
+fluxes, errors = np.zeros((2, 300))
+for k in range(300):
+    row = photometry(rng.poisson(expected), init_params=pair)[0]
+    fluxes[k], errors[k] = row['flux_fit'], row['flux_err']
 print(f'mean flux {fluxes.mean():.0f} +- {fluxes.std() / np.sqrt(300):.0f}, '
       f'scatter {fluxes.std():.0f}, mean error {errors.mean():.0f}')
 
@@ -327,15 +333,13 @@ print(diagnose(long_exposure, as_trail_table, psf=trailed_psf, fit_shape=trail_b
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(8.0, 3.2), sharex=True, sharey=True)
-axes[0].imshow(long_exposure)
-axes[0].set_title('The trail')
-for ax, fit, title in zip(axes[1:], (as_star, as_trail), ('Minus a star', 'Minus a trail')):
-    residual = fit.make_residual_image(long_exposure, psf_shape=61, include_local_bkg=True)
-    shown = ax.imshow(residual, cmap='RdBu_r', vmin=-100.0, vmax=100.0)
-    ax.set_title(title)
+images = [long_exposure - start['background'][0]]
+images += [fit.make_residual_image(long_exposure, psf_shape=61, include_local_bkg=True)
+           for fit in (as_star, as_trail)]
+for ax, image, what in zip(axes, images, ('the sky', 'sky and star', 'sky and trail')):
+    shown = ax.imshow(image, cmap='RdBu_r', vmin=-150.0, vmax=150.0)
+    ax.set(title=f'Minus {what}', xlabel='x, column (pixels)')
 axes[0].set(xlim=(120, 156), ylim=(79, 115), ylabel='y, row (pixels)')
-for ax in axes:
-    ax.set_xlabel('x, column (pixels)')
 fig.colorbar(shown, label='Electrons per pixel')
 plt.show()
 

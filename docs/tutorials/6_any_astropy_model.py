@@ -145,8 +145,8 @@ plt.show()
 # The second example has two dimensions: the X-ray image of a cluster of galaxies, whose brightness
 # is a beta model (Cavaliere & Fusco-Femiano 1976, A&A, 49, 137), :math:`S = S_0\,[1 +
 # (r/r_c)^2]^{1/2 - 3\beta}`. astropy calls it `~astropy.modeling.models.Moffat2D`, with
-# :math:`\gamma = r_c` and :math:`\alpha = 3\beta - 1/2`. There are 800 photons on a background of
-# 0.1 per pixel, and most pixels are empty.
+# :math:`\gamma = r_c` and :math:`\alpha = 3\beta - 1/2`. There are about 800 photons on a
+# background of 0.1 per pixel, and most pixels are empty.
 from astropy.modeling.models import Moffat2D
 
 y, x = np.mgrid[:81, :81]
