@@ -230,9 +230,16 @@ def goodness_of_fit(counts, model, n_free, *, axis=None):
         If a count or a model value is negative or not finite, the shapes do not broadcast, or
         there are not more pixels than free parameters.
 
+    Notes
+    -----
+    The variance [1]_ is that of a model that was not fitted. Where most pixels expect less than
+    one count, the statistic of a fit scatters by less [2]_, and z stays closer to 0 than it
+    would by chance: pass sums of pixels to tell a wrong model.
+
     References
     ----------
     .. [1] Kaastra, J. S. 2017, A&A, 605, A51.
+    .. [2] McCullagh, P. 1986, J. Am. Stat. Assoc., 81, 104.
 
     Examples
     --------

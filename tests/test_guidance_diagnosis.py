@@ -94,7 +94,8 @@ def test_all_problems_are_told_line_by_line():
     found = diagnose(GOOD, model(200.0, 5.0, 33.0), start=(30.0, 5.0))
     assert found.flags == DiagnosisFlag.WRONG_MINIMUM | DiagnosisFlag.FAR_FROM_START
     assert not found.is_trusted
-    first, *lines = str(found).splitlines()
+    assert max(map(len, str(found).splitlines())) < 100
+    first, *lines = str(found).replace('\n  ', ' ').splitlines()
     assert first.startswith('Fit at (5.0, 33.0) with a flux of 200 e-')
     assert lines == [f'- {entry.flag.name}: {entry.text}' for entry in found.problems]
     assert str(Problem(DiagnosisFlag.SPIKES, 'text')) == 'SPIKES: text'
@@ -553,3 +554,44 @@ def test_stamps_that_were_not_fitted_are_named(data, options, message):
 def test_negative_data_ask_for_their_background():
     with pytest.raises(ValueError, match='add the background that was subtracted'):
         diagnose(GOOD - 20.0, ROW, psf=PSF)
+
+
+PAIR = [STAR, (2000.0, 24.3, 17.8)]
+
+
+@pytest.mark.parametrize('options', [{}, {'background': 20.0}])
+def test_stars_of_one_group_are_no_neighbours_of_each_other(options):
+    counts = simulate(*PAIR)
+    start = QTable({'x': [20.3, 24.3], 'y': [19.8, 17.8], 'group_id': [1, 1]})
+    known = options.get('background', 0.0)
+    table = PoissonPSFPhotometry(PSF, BOX, **options)(counts - known, init_params=start)
+    for fit, index in ((table, 1), (table[0], 0)):
+        assert diagnose(counts, fit, psf=PSF, fit_shape=BOX, index=index, **options).is_trusted
+
+
+@pytest.mark.parametrize('columns', [['group_id'], []])
+def test_a_star_that_was_fitted_alone_does_not_know_others_of_its_table(columns):
+    counts = simulate(*PAIR)
+    start = QTable({'x': [20.3, 24.3], 'y': [19.8, 17.8], 'group_id': [1, 2]})
+    table = PoissonPSFPhotometry(PSF, BOX)(counts, init_params=start)
+    table = table[[*columns, 'x_fit', 'y_fit', 'flux_fit', 'background_fit']]
+    found = diagnose(counts, table, psf=PSF, fit_shape=BOX)
+    assert problem(found, DiagnosisFlag.NEIGHBOUR)
+
+
+def test_a_third_star_is_a_neighbour_of_a_group():
+    counts = simulate(*PAIR, (3000.0, 15.1, 22.4))
+    start = QTable({'x': [20.3, 24.3], 'y': [19.8, 17.8], 'group_id': [1, 1]})
+    table = PoissonPSFPhotometry(PSF, BOX)(counts, init_params=start)
+    found = problem(diagnose(counts, table[0], psf=PSF, fit_shape=BOX), DiagnosisFlag.NEIGHBOUR)
+    assert 'another source of' in found.text
+    assert '(15.' in found.text
+
+
+def test_a_companion_that_was_not_fitted_is_left_out():
+    counts = simulate(STAR)
+    row = measure(counts)
+    table = Table({'x_fit': [row['x_fit'], np.nan], 'y_fit': [row['y_fit'], 5.0],
+                   'flux_fit': [row['flux_fit'], 100.0], 'group_id': [1, 1],
+                   'background_fit': [row['background_fit'], 20.0]})
+    assert diagnose(counts, table, psf=PSF, fit_shape=BOX).is_trusted

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.nddata import NDData
 from astropy.table import QTable
+from matplotlib import pyplot
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from photutils.psf import CircularGaussianPRF
@@ -67,6 +68,14 @@ def test_stars_are_circled_in_the_image_and_gone_from_the_residual(tmp_path):
     assert 0.9 < residual.std() < 1.1
     assert np.abs(residual).max() < 5.5
     assert '(Data $-$ model) / noise\nstandard deviation ' in axes[1].get_title()
+
+
+def test_white_names_stand_on_a_dark_ground_in_the_style_without_frames():
+    data = simulate()
+    with pyplot.style.context('kpsf.plotting.style'):
+        legend = plot_photometry(measure(data), data)[0].get_legend()
+    assert legend.get_frame_on()
+    assert to_hex(legend.get_texts()[0].get_color()) == '#ffffff'
 
 
 def test_residuals_are_in_units_of_their_noise_in_any_unit_of_the_data():

@@ -1,7 +1,6 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """All of the guidance at once, for an image of one's own."""
 
-import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +18,14 @@ from .fit_box import FitBoxAdvice, suggest_fit_shape
 from .information import Star, default_largest
 from .locate import locate_source
 from .width import gaussian_of_brightest
-from .words import pixels
+from .words import pixels, wrapped
 
 __all__ = ['Advice', 'advise']
 
 # Sources in the text, and those whose light a box is judged by.
 N_SHOWN, N_NEIGHBOURS = 10, 20
-# Characters in a line.
-WIDTH = 100
+# Characters by which the text is to the right of its titles.
+MARGIN = 3
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class Advice:
             parts += [('What to do with its position', str(self.centroid)),
                       ('How large a box to fit', str(self.box)),
                       ('Whether the fit can be trusted', str(self.diagnosis))]
-        return '\n'.join(f'{number}. {title}\n{_indented(text)}'
+        return '\n'.join(f'{number}. {title}\n{wrapped(text, MARGIN)}'
                          for number, (title, text) in enumerate(parts, 1))
 
     def _normalization(self):
@@ -235,13 +234,3 @@ def _fit(counts, used, known, model, source, shape, read_variance):
     if known is None:
         row['background_fit'] = values['background']
     return row, np.maximum(mean + (values['background'] if known is None else known), 0.0)
-
-
-def _indented(text):
-    """Return lines moved to the right, and broken where they are long."""
-    lines = []
-    for line in text.splitlines():
-        margin = ' ' * (3 + len(line) - len(line.lstrip()))
-        lines += textwrap.wrap(line.lstrip(), WIDTH, initial_indent=margin,
-                               subsequent_indent=f'{margin}  ')
-    return '\n'.join(lines)

@@ -11,7 +11,7 @@ from ..stamps import fit_stamps
 from .arguments import as_box
 from .fit_box import suggest_fit_shape
 from .information import Star, box_information
-from .words import percent
+from .words import percent, wrapped
 
 __all__ = ['CentroidAdvice', 'advise_centroid']
 
@@ -79,7 +79,7 @@ class CentroidAdvice:
 
     def __str__(self):
         """Return the sentence and all ways."""
-        lines = [self.sentence, '  position  x error (pixels)  flux bias  flux scatter']
+        lines = [wrapped(self.sentence), '  position  x error (pixels)  flux bias  flux scatter']
         for row in self.table:
             mark = '*' if row['position'] == self.recommendation else ' '
             lines.append(f'{mark} {row["position"]:8s}  {row["x_err"]:16.3g}  '

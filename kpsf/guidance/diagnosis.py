@@ -17,7 +17,7 @@ from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
 from .locate import locate_source
 from .sky import Sky, find_spikes, smoothed
-from .words import counted, percent, pixels
+from .words import counted, percent, pixels, wrapped
 
 __all__ = ['Diagnosis', 'Problem', 'diagnose']
 
@@ -106,7 +106,7 @@ class Diagnosis:
                 f'fit {self.gof_z:+.1f} sigma')
         if self.is_trusted:
             return f'{head}: nothing wrong was found.'
-        return '\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)])
+        return wrapped('\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)]))
 
 
 def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0.0, start=None,
@@ -122,11 +122,13 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
         A fitted model; what `fit_stamps` returned; or a row of the results of
         `~kpsf.PoissonPSFPhotometry` or photutils, with ``x_fit``, ``y_fit``,
         ``flux_fit`` and, if it was fitted, ``background_fit``. Of any fitter.
+        The other stars of its group in the same table are known then.
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`, optional
         The PSF of a row of results, an image or a model.
     background : float or array_like, shape (ny, nx), optional
-        What ``data`` contain beside the star, in electrons per pixel. By
-        default that of the fit, or else it is measured.
+        What ``data`` contain beside the star and those of its group, in
+        electrons per pixel. By default that of the fit, or else it is
+        measured.
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels that were left out. StampFits know theirs.
     read_variance : float, optional
@@ -449,12 +451,13 @@ def _of_maximum(fitted):
     start = {unit.x: fitted.x, unit.y: fitted.y}
     used = fitted.seen
     # One fit of these pixels alone: the same for both.
-    known = fitted.background if fitted.background_known else 'fit'
+    known = ({'background': fitted.background} if fitted.background_known else
+             {'background': 'fit', 'known_background': fitted.companions})
     fits = fit_stamps(np.where(used, fitted.counts, np.nan)[np.newaxis], fitted.star.model,
-                      background=known, read_variance=fitted.read_variance, fixed=unit.shape_names,
+                      read_variance=fitted.read_variance, fixed=unit.shape_names,
                       init=start, bounds={name: (value - reach, value + reach)
                                           for name, value in start.items()},
-                      origin=np.zeros(2) if unit.is_grid else None)
+                      origin=np.zeros(2) if unit.is_grid else None, **known)
     if not fits.converged[0]:
         return
     row = dict(zip(fits.param_names, fits.params[0]))

@@ -26,7 +26,7 @@ class EmptyPixels:
     pixels : ndarray of bool, shape (ny, nx)
         Which, without those that other stars raise.
     counts : ndarray, shape (n,)
-        Electrons, with what is left of the star subtracted, in all of them.
+        Electrons, with what is left of the star and its companions subtracted, in all of them.
     level : float
         Mean electrons, without those that other stars raise.
     """
@@ -64,14 +64,14 @@ def empty_pixels(fitted, used):
     fitted : Fitted
     used : ndarray of bool, shape (ny, nx)
     """
-    star = fitted.flux * fitted.image
+    star = fitted.flux * fitted.image + fitted.companions
     empty = used & (np.abs(star) < FAINT * np.sqrt(fitted.variance))
     if np.count_nonzero(empty) < LEAST_PIXELS:
         return None
     counts = (fitted.counts - star)[empty]
     if fitted.background_known:
         # What is known to vary is no scatter.
-        known = fitted.background[empty]
+        known = (fitted.background - fitted.companions)[empty]
         counts = counts - (known - known.mean())
     level = clipped_mean(counts, fitted.read_variance)
     pixels = empty.copy()

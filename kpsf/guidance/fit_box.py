@@ -9,7 +9,7 @@ from astropy.table import QTable, Table
 from .._validation import require_number
 from .bias import bias_by_neighbours
 from .information import MOST_PIXELS, Star, box_information, default_largest
-from .words import percent
+from .words import percent, wrapped
 
 __all__ = ['FitBoxAdvice', 'suggest_fit_shape']
 
@@ -72,7 +72,7 @@ class FitBoxAdvice:
         chosen = int(np.flatnonzero(self.table['side'] == self.fit_shape[0])[0])
         rows = sorted({0, *range(max(0, chosen - 2), min(len(self.table), chosen + 3)),
                        int(np.argmin(self.table['total'])), len(self.table) - 1})
-        lines = [self.sentence, '  box  error (e-)  outside  neighbours (e-)  total (e-)']
+        lines = [wrapped(self.sentence), '  box  error (e-)  outside  neighbours (e-)  total (e-)']
         for k in rows:
             row = self.table[k]
             mark = '*' if k == chosen else ' '

@@ -44,6 +44,8 @@ class Fitted:
         Electrons per pixel beside the star.
     background_known : bool
         Whether it was known, or fitted.
+    companions : ndarray, shape (ny, nx)
+        Electrons of the stars that were fitted jointly with this one, which the background holds.
     read_variance : float
     is_stamp : bool
         Whether all used pixels were fitted, and the fit converged if it says so.
@@ -61,6 +63,7 @@ class Fitted:
     flux: float
     background: np.ndarray
     background_known: bool
+    companions: np.ndarray
     read_variance: float
     is_stamp: bool = False
     shape: tuple | None = None
@@ -85,15 +88,14 @@ class Fitted:
         lines = slice(max(y - half, 0), min(y + half + 1, ny))
         part = (lines, columns)
         return replace(self, counts=self.counts[part], used=self.used[part],
-                       background=self.background[part], x=self.x - columns.start,
-                       y=self.y - lines.start,
+                       background=self.background[part], companions=self.companions[part],
+                       x=self.x - columns.start, y=self.y - lines.start,
                        first=(self.first[0] + columns.start, self.first[1] + lines.start))
 
     @cached_property
     def grid(self):
         """Return x and y of the pixels, (ny, nx) each."""
-        y, x = np.mgrid[:self.counts.shape[0], :self.counts.shape[1]]
-        return x, y
+        return _grid(self.counts.shape)
 
     @cached_property
     def image(self):
@@ -152,7 +154,7 @@ def read_fit(data, fit, psf, background, mask, read_variance, index, oversamplin
                              'them is given as well: leave it out.')
         return _from_stamps(data, fit, index)
     counts, used, known = read_counts(data, mask, background, read_variance)
-    values = {}
+    fitted, companions = None, np.zeros(counts.shape)
     if isinstance(fit, Model):
         star = Star(fit, place=_place_of(fit))
         values = {name: float(np.ravel(getattr(fit, own).value)[0]) for name, own in (
@@ -164,29 +166,31 @@ def read_fit(data, fit, psf, background, mask, read_variance, index, oversamplin
             raise ValueError('A row of results needs the PSF it was fitted with, but there is '
                              'none: pass it as psf=.')
         star = Star(psf, oversampling, place=(values['x'], values['y']))
-        if fitted is not None and known is None:
-            return _finish(counts, used, star, values, np.full(counts.shape, fitted), False,
-                           read_variance, shape)
+        companions = _light_of_companions(row, star, psf, oversampling, counts.shape)
     else:
         raise TypeError('A fit must be a fitted model, StampFits, or a row of a table with x_fit, '
                         f'y_fit and flux_fit, but it is {type(fit).__name__}: pass one.')
-    if known is not None:
-        return _finish(counts, used, star, values, np.broadcast_to(known, counts.shape), True,
-                       read_variance, shape)
-    rest = counts - values['flux'] * star.integral * star.image(
-        *np.meshgrid(np.arange(counts.shape[1]), np.arange(counts.shape[0])),
-        values['x'], values['y'])
-    sky = estimate_sky(np.where(used, rest, 0.0), ~used, star.fwhm, read_variance)
-    return _finish(counts, used, star, values, sky.level, False, read_variance, shape)
+    level = fitted if known is None else known
+    if level is None:
+        rest = counts - companions - values['flux'] * star.integral * star.image(
+            *_grid(counts.shape), values['x'], values['y'])
+        level = estimate_sky(np.where(used, rest, 0.0), ~used, star.fwhm, read_variance).level
+    return _finish(counts, used, star, values, level, known is not None, companions, read_variance,
+                   shape)
 
 
-def _finish(counts, used, star, values, background, known, read_variance, shape):
+def _finish(counts, used, star, values, level, known, companions, read_variance, shape):
     """Return the `Fitted` of values in the scale of the model; raise unless they are finite."""
     numbers = np.array([values[name] for name in ('x', 'y', 'flux')], dtype=float)
     require_finite(numbers, 'Position and flux of a fit', 'pass one that was fitted')
     x, y, flux = numbers.tolist()
-    return Fitted(counts, used, star, x, y, flux * star.integral, background, known,
-                  float(read_variance), shape=shape)
+    return Fitted(counts, used, star, x, y, flux * star.integral, level + companions, known,
+                  companions, float(read_variance), shape=shape)
+
+
+def _grid(shape):
+    """Return x and y of the pixels, (ny, nx) each."""
+    return np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
 
 
 def _place_of(model):
@@ -228,6 +232,21 @@ def _from_row(row):
     return values, level if np.isfinite(level) else None
 
 
+def _light_of_companions(row, star, psf, oversampling, shape):
+    """Return electrons (ny, nx) of the other stars of a row's table in the group of the row."""
+    light = np.zeros(shape)
+    if not isinstance(row, Row) or 'group_id' not in row.colnames:
+        return light
+    for index in np.flatnonzero(row.table['group_id'] == row['group_id']):
+        values, _ = _from_row(row.table[index])
+        if index == row.index or not np.isfinite(list(values.values())).all():
+            continue
+        place = values['x'], values['y']
+        own = Star(psf, oversampling, place=place) if star.unit.is_grid else star
+        light += values['flux'] * own.integral * own.image(*_grid(shape), *place)
+    return light
+
+
 def _from_stamps(data, fits, index):
     """Return one of many fits; its pixels and background are those that were fitted."""
     index = int(require_number(index, 'index', 'pass the number of the stamp'))
@@ -255,9 +274,9 @@ def _from_stamps(data, fits, index):
     x, y, scale = (float(getattr(model, name).value)
                    for name in (star.unit.x, star.unit.y, star.unit.scale))
     whole = fits.model_images(index)
-    grid = np.meshgrid(np.arange(problem.shape[1]), np.arange(problem.shape[0]))
     flux = scale * star.integral
-    background = whole - flux * star.image(*grid, x, y)
+    background = whole - flux * star.image(*_grid(problem.shape), x, y)
     return Fitted(np.where(used, counts[0] - shift, 0.0).reshape(problem.shape),
                   used.reshape(problem.shape), star, x, y, flux, np.maximum(background, 0.0),
-                  'background' not in fits.param_names, float(np.median(shift)), is_stamp=True)
+                  'background' not in fits.param_names, np.zeros(problem.shape),
+                  float(np.median(shift)), is_stamp=True)

@@ -1,7 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
-"""Numbers in the sentences of the guidance."""
+"""Numbers in the sentences of the guidance, and their lines."""
 
-__all__ = ['counted', 'percent', 'pixels']
+import textwrap
+
+__all__ = ['counted', 'percent', 'pixels', 'wrapped']
+
+# Characters in a line without its margin, and by how many the rest of a long one is indented.
+WIDTH, HANGING = 97, 2
 
 
 def counted(number, what):
@@ -21,3 +26,13 @@ def percent(share, signed=False):
 def pixels(x, y):
     """Return a place in the image."""
     return f'({x:.1f}, {y:.1f})'
+
+
+def wrapped(text, margin=0):
+    """Return lines moved to the right, and broken where they are long."""
+    lines = []
+    for line in text.splitlines():
+        indent = ' ' * (margin + len(line) - len(line.lstrip()))
+        lines += textwrap.wrap(line.lstrip(), WIDTH + margin, initial_indent=indent,
+                               subsequent_indent=indent + ' ' * HANGING)
+    return '\n'.join(lines)

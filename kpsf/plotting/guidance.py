@@ -62,7 +62,8 @@ def plot_fit_box(advice, ax=None):
     background = 'known' if advice.background_known else 'fitted'
     ax.set(title=f'Fit box, background {background}', xlabel='Side of the box (pixels)',
            ylabel='Error of the flux (%)')
-    ax.legend(fontsize='small')
+    # The line of the box may go through it.
+    ax.legend(fontsize='small', frameon=True, framealpha=1.0, edgecolor='none')
     return ax
 
 
