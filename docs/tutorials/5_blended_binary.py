@@ -13,8 +13,6 @@ Then you will get it wrong on purpose: with a PSF and with places that are not r
 what such an answer rests on, how to check it, and what cannot be told.
 """
 
-# sphinx_gallery_thumbnail_number = 2
-
 # %%
 # Two stars whose truth is known
 # ------------------------------
@@ -46,6 +44,7 @@ from kpsf import (
 from kpsf.plotting import plot_blends
 from kpsf.signals import Signal
 
+# sphinx_gallery_thumbnail_number = 2
 plt.style.use('kpsf.plotting.style')
 temporary = TemporaryDirectory()
 folder = temporary.name
@@ -119,8 +118,8 @@ moves = np.column_stack([single['x'].value, single['y'].value])
 moves -= design[:, 1:] @ np.linalg.pinv(design)[1:] @ moves
 along = 1000 * moves @ towards
 across = 1000 * moves @ [-towards[1], towards[0]]
-print(f'In the eclipses the centre of light moves by {-depth_weights @ along:.2f} millipixels '
-      f'along the line to the neighbour, and by {-depth_weights @ across:.2f} across it.')
+print(f'In the eclipses, the centre of light moves by {-depth_weights @ along:.2f} millipixels '
+      f'towards\nthe neighbour, and by {-depth_weights @ across:.2f} across that line.')
 
 fig, axes = plt.subplot_mosaic([['mean', 'difference'], ['centre', 'centre']], figsize=(8, 5.6),
                                height_ratios=[2, 1])
@@ -233,7 +232,7 @@ for (psf_name, places), scene in scenes.items():
     star = fitted['neighbour']
     off = np.hypot(np.median(star['x'].value) - neighbour[1],
                    np.median(star['y'].value) - neighbour[2])
-    print(f'{psf_name:23} {places}  {ppm:5.0f} +- {ppm_err:2.0f}'
+    print(f'{psf_name:23} {places:12}  {ppm:5.0f} +- {ppm_err:2.0f}'
           f'  {100 * depths[1] / levels[1]:14.2f}  {off:12.2f}'
           f'  {100 * star.meta["psf_residual"]:12.3f}')
 
@@ -265,7 +264,8 @@ plt.show()
 # ``psf_residual`` is what the PSF, or the base, leaves of the mean image, as a share of the
 # light. Here it is 0.003 per cent for the right one, which is photon noise. Values of real stars
 # are 5 to 10 per cent for a PRF, and 10 to 50 for a Gaussian; none of them can be trusted blindly
-# at this distance. `~kpsf.plotting.plot_scene` shows it pixel by pixel.
+# at this distance. `~kpsf.plotting.plot_scene` shows it pixel by pixel, where the PSF was not
+# learned.
 #
 # `~kpsf.signal_transfer` puts a signal into the pixels of one star and asks what comes back. By
 # default it takes the star's light from the fit that it checks. ``light=`` takes it from another
