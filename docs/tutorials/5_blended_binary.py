@@ -332,9 +332,11 @@ plt.show()
 # %%
 # On the left, the error grows as the stars come closer; below 0.4 pixels it is more than three
 # times what it would be if the neighbour were alone, and all cadences have the flag
-# ``NOT_SEPARABLE``. On the right, a PSF that is not quite right gives the wrong answer much
-# earlier, and without a flag: at half a pixel a fifth of the neighbour's variation is taken for
-# the target's. What limits blends is not noise but how well the PSF is known.
+# ``NOT_SEPARABLE``. On the right, a PSF that is not quite right gives a wrong answer much
+# earlier. At half a pixel, a fifth of what the neighbour does is taken for the target's; there
+# the neighbour's flux is below zero, which is flagged. At 0.7 pixels it is a tenth, and at one
+# pixel 3 per cent, of which hardly a flag tells. What limits blends is not noise but how well the
+# PSF is known.
 #
 # What cannot be told
 # -------------------
