@@ -19,6 +19,7 @@ from astropy.stats import sigma_clip
 from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 from numpy.testing import assert_allclose
+from photutils.psf import CircularGaussianPSF
 from scipy.optimize import minimize
 
 from kpsf.fitting import PoissonLikelihoodFitter
@@ -1037,3 +1038,31 @@ def test_a_parameter_that_is_called_flux_need_not_be_a_factor(start):
     assert fitter.fit_info.success
     assert_allclose(fitted.flux, np.sqrt(data.mean() - 1.0), rtol=1e-5)
     assert_allclose(fitter.fit_info.param_cov[0, 0], data.mean() / data.size / 3600.0, rtol=0.01)
+
+
+class WrongSlope(EllipticalGaussianPSF):
+    """A star whose ``fit_deriv`` has the wrong sign in its last column."""
+
+    @staticmethod
+    def fit_deriv(*arguments):
+        columns = EllipticalGaussianPSF.fit_deriv(*arguments)
+        return [*columns[:-1], -columns[-1]]
+
+
+def round_star(**values):
+    """photutils' round Gaussian with a free width; in 3.0 its derivative is that along x alone."""
+    star = CircularGaussianPSF(**values)
+    star.fwhm.fixed = False
+    return star
+
+
+@pytest.mark.parametrize('model', [round_star(flux=900.0, x_0=5.0, y_0=5.0, fwhm=2.6),
+                                   WrongSlope(900.0, 5.0, 5.0, 0.3, 0.0, 0.3)])
+def test_derivatives_that_are_wrong_are_not_used(model):
+    counts = np.random.default_rng(6).poisson(make_star()[0](COLUMNS, ROWS) + 5.0)
+    fitter = PoissonLikelihoodFitter(background='fit')
+    fitted = fitter(model, COLUMNS, ROWS, counts)
+    assert fitter.fit_info.success
+    expected = fit_stamps(counts[np.newaxis], model).params[0]
+    errors = np.sqrt(np.diag(fitter.fit_info.param_cov))
+    assert np.all(np.abs(fitted.parameters - expected[:-1]) < 5e-3 * errors)

@@ -136,7 +136,7 @@ def test_headers_are_plain_ascii_cards(tmp_path, light_curve):
     assert not {'HIERARCH', 'CONTINUE'} & {text[i:i + 8] for i in range(0, len(text), 80)}
 
 
-ENTRIES = {'noise_excess': 1.31, 'error_over_scatter': 0.77, 'n_modes': 3,
+ENTRIES = {'noise_excess': 1.31, 'error_over_scatter': 0.77, 'psf_residual': 0.05, 'n_modes': 3,
            'motion': 'POS_CORR', 'star': 'Gaia DR3 2081900940499099136', 'star_ra': 301.5643779,
            'star_dec': -44.456875, 'n_stars': 12, 'cosmic_rays': 5}
 
@@ -147,7 +147,7 @@ def test_every_entry_of_the_metadata_that_has_a_keyword_is_read_back(tmp_path, l
     told.write(tmp_path / 'star.fits')
     assert LightCurve.read(tmp_path / 'star.fits').meta == told.meta
     header = fits.getheader(tmp_path / 'star.fits')
-    assert [header[key] for key in ('NEXCESS', 'ERRSCAT', 'NMODES', 'MOTION',
+    assert [header[key] for key in ('NEXCESS', 'ERRSCAT', 'PSFRESID', 'NMODES', 'MOTION',
                                     'STARNAME', 'STARRA', 'STARDEC', 'NSTARS', 'NCOSMIC')] == [
         *ENTRIES.values()]
 

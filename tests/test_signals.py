@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.table import QTable
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyUserWarning
+from photutils.psf import MoffatPSF
 from scipy.ndimage import median_filter
 
 from kpsf import (
@@ -26,6 +27,8 @@ from kpsf.signals import Signal, default_signals, inject_signal, transfer
 from kpsf.signals.light import star_light
 
 PSF = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 0.8, 0.65, 0.4)
+# Wings as real PSFs have them; photutils holds the shape.
+WINGED = MoffatPSF(alpha=1.4, beta=2.5)
 HOUR = 1.0 / 24.0
 ONE_OF_EACH = [Signal('dip', 0.01, 6 * HOUR), Signal('dip', 0.1, 1.0),
                Signal('sinusoid', 0.001, 0.5)]
@@ -434,6 +437,38 @@ def test_a_blend_in_a_scene_keeps_the_signals_of_either_star(tmp_path, star, psf
     scene = Scene(places, base=PSF) if psf == 'empirical' else Scene(places, psf)
     table = signal_transfer(pixels, star=star, scene=scene)
     assert table['passed'].all(), table[~table['passed']]
+
+
+@pytest.fixture(scope='module')
+def winged(tmp_path_factory):
+    """Return the pixels of a blend whose PSF has wings, the scene, and the right fit of it."""
+    pixels, _ = simulate(tmp_path_factory.mktemp('winged') / 'pair.fits',
+                         [(1.6e5, 4.2, 3.8), (8e3, 5.4, 4.7)], psf=WINGED, drift=0.01)
+    places = {'x': [4.2, 5.4], 'y': [3.8, 4.7]}
+    return pixels, Scene(places), extract_light_curve(pixels, scene=Scene(places, WINGED))
+
+
+def test_a_wrong_base_is_found_by_the_light_that_a_right_psf_tells(winged):
+    pixels, scene, right = winged
+    dip = Signal('dip', 0.1, 1.0)
+    # What the wrong base takes for the star's light does come back.
+    assert signal_transfer(pixels, dip, star=1, scene=scene)['passed'][0]
+    table = signal_transfer(pixels, dip, star=1, light=right, scene=scene)
+    assert 0.5 < table['transfer'][0] < 0.9
+    assert not table['passed'][0]
+    table = signal_transfer(pixels, dip, star=1, light=right, scene=replace(scene, base=WINGED))
+    assert table['transfer'][0] == pytest.approx(1.0, abs=0.01)
+
+
+def test_the_residual_of_the_mean_image_tells_a_wrong_base(winged):
+    pixels, scene, right = winged
+    assert right[0].meta['psf_residual'] < 1e-3
+    assert extract_light_curve(pixels, scene=scene)[0].meta['psf_residual'] > 0.1
+
+
+def test_the_light_of_other_cadences_is_refused(pixels, winged):
+    with pytest.raises(ValueError, match='light must be a fit of the same pixels, 50 cadences'):
+        signal_transfer(some_of(pixels, slice(50)), ONE_OF_EACH, light=winged[2][0])
 
 
 @pytest.mark.parametrize('name', [

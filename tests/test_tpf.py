@@ -520,6 +520,17 @@ def test_an_object_like_lightkurves_is_read_without_its_quality_selection(make):
     assert tpf.meta['filename'] == str(path)
 
 
+def test_slices_of_lightkurves_objects_have_no_name_but_that_of_the_file(make):
+    class Slice:
+        def __init__(self, hdulist):
+            # As lightkurve has it: no path, but the HDUs in its place.
+            self.path = self.hdu = hdulist
+
+    with fits.open(make()) as hdulist:
+        tpf = read_tpf(Slice(fits.HDUList([hdu.copy() for hdu in hdulist])))
+    assert tpf.meta['filename'] == 'the HDUList'
+
+
 def test_the_checksum_is_that_of_the_file_where_the_pixels_are_from_one(make):
     path = make()
     assert read_tpf(path).meta['checksum'] == hashlib.sha256(Path(path).read_bytes()).hexdigest()

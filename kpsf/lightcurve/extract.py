@@ -86,7 +86,10 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     -------
     LightCurve or SceneLightCurves
         One row per cadence that the quality mask let pass; of a scene, one
-        light curve per star, with the covariances of their fluxes.
+        light curve per star, with the covariances of their fluxes. Its
+        ``meta['psf_residual']`` tells how wrong the PSF is, under
+        ``'empirical'`` its base: what it leaves of the mean image, as a share
+        of the light.
 
     Raises
     ------

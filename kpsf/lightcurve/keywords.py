@@ -41,6 +41,7 @@ KEYWORDS = [
     ('prf_normalize', 'PRFNORM', str, 'phase, mean or none'),
     ('prf_clip_negative', 'PRFCLIP', bool, 'samples below 0 were set to 0'),
     ('shape', 'PSFSHAPE', str, 'shared, free or fixed'),
+    ('psf_residual', 'PSFRESID', float, 'of the mean image, relative'),
     ('n_modes', 'NMODES', int, 'modes of the shape over time'),
     ('roll_order', 'ROLLORD', int, 'order of the polynomial of the place, 0 if none'),
     ('background', 'PSFBKG', str, 'known, fit or given'),

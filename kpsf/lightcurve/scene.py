@@ -124,8 +124,8 @@ def _light_curve(pixels, fit, variance, j, names, scene, background, covariance,
             'psf': _psf_label(scene), 'shape': 'learned' if scene.is_empirical else 'shared',
             'background': background, 'position': 'smoothed',
             'motion': scene.motion or ('both' if tpf.has_pos_corr else 'data'),
-            'n_modes': len(fit.changes), 'roll_order': order,
-            'cosmic_rays': int(fit.cosmic.sum()),
+            'psf_residual': float(f'{fit.reference.share:.6g}'),
+            'n_modes': len(fit.changes), 'roll_order': order, 'cosmic_rays': int(fit.cosmic.sum()),
             'noise_excess': float(f'{excess:.6g}'), 'covariance': covariance,
             'error_over_scatter': _ratio(flux, flux_err), 'kpsf_version': __version__}
     light_curve = LightCurve(columns, time=tpf.time[rows], meta=meta)

@@ -30,7 +30,8 @@ LARGEST_LOSS = 0.1
 LEAST_CADENCES = 5
 
 
-def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=False, **options):
+def signal_transfer(tpf, signals=None, *, star=None, light=None, seed=None, progress_bar=False,
+                    **options):
     """Put signals into the pixels of a star, and see how much of them is found.
 
     Whatever a light curve learns from the data or smooths may take a star's
@@ -48,6 +49,10 @@ def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=Fal
     star : int or str, optional
         Which star of a scene, as its light curves are indexed; the first by
         default. Not for the light curve of one star.
+    light : LightCurve or SceneLightCurves, optional
+        Another fit of the same pixels that tells which light is the star's,
+        such as that of a scene with a PSF that is known. Default: the fit
+        that is checked, which cannot know where it is wrong about that.
     seed : int or `~numpy.random.Generator`, optional
         For the photon noise of light that is added. By default none is
         added, so that both light curves have the same noise, and what they
@@ -74,10 +79,13 @@ def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=Fal
     ------
     ValueError
         If the series cannot tell any signal or one of those given, fewer
-        than five cadences are good, or ``star`` is given for the light curve
-        of one star; and what `~kpsf.extract_light_curve` raises.
+        than five cadences are good, ``star`` is given for the light curve
+        of one star, or ``light`` is of other cadences; and what
+        `~kpsf.extract_light_curve` raises.
     TypeError
         If ``signals`` are none.
+    KeyError, IndexError
+        If there is no such star.
 
     See Also
     --------
@@ -94,7 +102,10 @@ def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=Fal
     motion of the image and the star's own variation, not the model of the
     PSF, which in real pixels is not exact. A second peak of a fifth of the
     star's or more in the image is taken for another star, as are the others
-    of a scene, and each pixel is split between them as their PSFs are.
+    of a scene, and each pixel is split between them as their PSFs are. With
+    the PSF of the scene itself, a pair that this PSF splits wrongly may pass:
+    the transfer tells what becomes of the light that the fit takes for the
+    star's. ``light`` asks about the light that another fit does.
 
     The pixels keep the noise that they had: slightly too much in a dip,
     and, without ``seed``, slightly too little where light is added: for a
@@ -117,7 +128,9 @@ def signal_transfer(tpf, signals=None, *, star=None, seed=None, progress_bar=Fal
     _require_good(tpf, good)
     shapes = [signal.relative_flux(tpf.time) - 1.0 for signal in signals]
     _require_traces(signals, shapes, good)
-    light = star_light(tpf, curves, star)
+    if light is not None:
+        _require_same_cadences(tpf, pick_star(light, star))
+    light = star_light(tpf, curves if light is None else light, star)
     rows = []
     rng = None if seed is None else np.random.default_rng(seed)
     with ProgressBar(len(signals), file=sys.stderr if progress_bar else StringIO()) as bar:
@@ -170,6 +183,15 @@ def _require_traces(signals, shapes, good):
             raise ValueError(f'A signal must change the flux between good cadences, but a '
                              f'{signal} at {signal.time} does not: choose another time or '
                              'length.')
+
+
+def _require_same_cadences(tpf, curve):
+    """Raise unless a light curve has the cadences of the pixels."""
+    if not np.array_equal(curve['cadenceno'], tpf.cadenceno):
+        raise ValueError(f'light must be a fit of the same pixels, {tpf.n_cadences} cadences of '
+                         f'{tpf.target}, but it has {len(curve)} cadences of '
+                         f'{curve.meta.get("target")}: pass what extract_light_curve made of '
+                         'these pixels.')
 
 
 def _extract_again(pixels, star, options):

@@ -112,7 +112,10 @@ def _open(path):
     """Yield an open HDUList and the name of its file; close only what was opened here."""
     hdulist = path if isinstance(path, fits.HDUList) else getattr(path, 'hdu', None)
     if isinstance(hdulist, fits.HDUList):
-        yield hdulist, str(getattr(path, 'path', None) or hdulist.filename() or 'the HDUList')
+        # Slices and cutouts of lightkurve have the HDUList where others have the name.
+        own = getattr(path, 'path', None)
+        name = own if isinstance(own, (str, os.PathLike)) else hdulist.filename()
+        yield hdulist, str(name or 'the HDUList')
     elif isinstance(path, (str, os.PathLike)):
         with open_fits(path, 'A target pixel file') as hdulist:
             yield hdulist, str(path)
