@@ -196,7 +196,7 @@ for ax, sky in zip(axes, skies):
     for name, marker in zip(tables, 'os^v'):
         bias, error, _ = results[name, sky]
         ax.errorbar(fluxes, bias, error, marker=marker, label=name)
-    ax.set(title=f'sky {sky:g}', xscale='log', xlabel='True flux (electrons)')
+    ax.set(title=f'sky {sky:g} e$^-$ per pixel', xscale='log', xlabel='True flux (electrons)')
 axes[0].set(ylabel='Bias of the flux (%)')
 axes[1].legend(loc='lower right')
 plt.show()
@@ -377,7 +377,7 @@ print(table['x_fit', 'y_fit', 'flux_fit', 'flux_err', 'background_fit', 'gof_z',
 # ``gof_z`` above about 5 would say that the PSF is wrong. So would the picture of what is left:
 from kpsf.plotting import plot_photometry
 
-fig, axes = plt.subplots(1, 2, figsize=(8.0, 3.6))
+fig, axes = plt.subplots(1, 2, figsize=(8.0, 4.2))
 plot_photometry(photometry, counts, axes, unit='electrons')
 plt.show()
 

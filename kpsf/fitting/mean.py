@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The mean counts of one astropy model as a function of its free parameters."""
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 from astropy.modeling.fitting import (
     NonFiniteValueError,
@@ -26,7 +28,7 @@ _FEW = 3
 # How far from differences derivatives may be, as a share of the largest.
 _TOLERANCE = 0.01
 # Whether those of a class are right, by the parameters that were free.
-_is_right = {}
+_are_right = WeakKeyDictionary()
 # The largest step in pixels: positions of faint stars are less certain than a PSF is smooth.
 _LARGEST_STEP = 0.05
 
@@ -211,9 +213,10 @@ class ModelMean:
         """
         psf = self._model if self.group is None else self.group.psf
         names = psf.param_names
-        key = type(psf), frozenset(names[free % len(names)] for free in self.free)
-        if key in _is_right:
-            return _is_right[key]
+        free = frozenset(names[number % len(names)] for number in self.free)
+        known = _are_right.setdefault(type(psf), {})
+        if free in known:
+            return known[free]
         with np.errstate(all='ignore'):
             analytic = self._analytic_jacobian(self.start)
             if analytic is None:
@@ -222,11 +225,11 @@ class ModelMean:
             numeric = self._numeric_jacobian(self.start)
         largest = np.abs(numeric).max(axis=1)
         error = np.abs(analytic - numeric).max(axis=1)
-        right = bool((error <= _TOLERANCE * largest).all())
+        are_right = bool((error <= _TOLERANCE * largest).all())
         # Where nothing depends on a parameter, its derivative cannot be told.
         if largest.all():
-            _is_right[key] = right
-        return right
+            known[free] = are_right
+        return are_right
 
     def _tie_slopes(self, values):
         """Return d parameters / d free parameters, shape (q, n_parameters)."""

@@ -207,7 +207,7 @@ def _draw_map(ax, prf):
     if clamped != (prf.column, prf.row):
         ax.annotate('', clamped, (prf.column, prf.row), zorder=4,
                     arrowprops={'arrowstyle': '->', 'color': VERMILLION})
-    margin = 0.12 * (right - left)
+    margin = 0.2 * (right - left)
     ax.set(aspect='equal', xlim=(left - margin, right + margin),
            ylim=(bottom - margin, top + margin), xlabel='Column on the detector (pixels)',
            ylabel='Row on the detector (pixels)',
