@@ -213,7 +213,8 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
     found, names = found[order], [f'star {i}' for i in range(1, len(found) + 1)]
     if has_target:
         names[0] = 'target'
-    return QTable({'name': names,
+    # With room for the names that a user knows better.
+    return QTable({'name': np.array(names, dtype='U32'),
                    'x': np.asarray(found['x']), 'y': np.asarray(found['y']),
                    'flux': tpf.noise.to_rate(np.asarray(found['flux'])),
                    'significance': np.asarray(found['significance'])})
