@@ -5,10 +5,10 @@ import operator
 
 import numpy as np
 
-__all__ = ['DEEPEST_SIGMA', 'as_float_array', 'below_read_noise', 'no_model', 'require_broadcast',
-           'require_choice', 'require_finite', 'require_known_names', 'require_not_negative',
-           'require_number', 'require_positive_integer', 'require_proper_prior', 'require_room',
-           'unpack_pair']
+__all__ = ['DEEPEST_SIGMA', 'as_box', 'as_float_array', 'below_read_noise', 'no_model',
+           'require_broadcast', 'require_choice', 'require_finite', 'require_known_names',
+           'require_not_negative', 'require_number', 'require_positive_integer',
+           'require_proper_prior', 'require_room', 'unpack_pair']
 
 
 DEEPEST_SIGMA = 8.0
@@ -30,6 +30,16 @@ def _describe(values):
     """Say in a few words what a wrong argument is."""
     dtype = getattr(values, 'dtype', None)
     return type(values).__name__ if dtype is None else f'{type(values).__name__} of {dtype}'
+
+
+def as_box(fit_shape, least=1):
+    """Return the height and width of a fit box; raise unless they are odd and not too small."""
+    sides = np.asarray(fit_shape)
+    if sides.shape not in ((), (1,), (2,)) or sides.dtype.kind not in 'iu' or np.any(
+            (sides < least) | (sides % 2 == 0)):
+        raise ValueError(f'fit_shape must be an odd whole number of pixels, at least {least}, or '
+                         f'two of them (ny, nx), but it is {fit_shape!r}: pass 11, for example.')
+    return tuple(np.broadcast_to(sides, 2).tolist())
 
 
 def no_model(found, remedy):

@@ -12,7 +12,7 @@ from .._validation import (
     require_not_negative,
 )
 
-__all__ = ['as_box', 'as_place', 'read_counts', 'require_inside']
+__all__ = ['as_place', 'read_counts', 'require_inside']
 
 
 def read_counts(data, mask, background, read_variance):
@@ -91,13 +91,3 @@ def require_inside(near, shape):
                                     for place, size in zip(near, shape[::-1])):
         raise ValueError(f'near must be in the image of {shape[1]} x {shape[0]} pixels, but it is '
                          f'({near[0]:g}, {near[1]:g}): pass x and y, counted from 0.')
-
-
-def as_box(fit_shape):
-    """Return the shape of a box; raise unless it is odd and at least 3."""
-    sides = np.ravel(fit_shape)
-    if sides.size not in (1, 2) or sides.dtype.kind not in 'iu' or np.any(
-            (sides < 3) | (sides % 2 == 0)):
-        raise ValueError(f'fit_shape must be an odd number of at least 3, or a pair of them, but '
-                         f'it is {fit_shape!r}: pass for example 9.')
-    return tuple(np.broadcast_to(sides, 2).tolist())

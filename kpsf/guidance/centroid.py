@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.table import QTable
 
-from .._validation import require_number, require_positive_integer
+from .._validation import as_box, require_number, require_positive_integer
 from ..stamps import fit_stamps
-from .arguments import as_box
 from .fit_box import suggest_fit_shape
 from .information import Star, box_information
 from .words import percent, wrapped
@@ -168,7 +167,7 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     known_to = require_number(known_to, 'known_to', 'pass pixels', positive=True)
     n_simulated, seed = _check_simulation(n_simulated, seed)
-    shape = as_box(fit_shape) if fit_shape is not None else suggest_fit_shape(
+    shape = as_box(fit_shape, least=3) if fit_shape is not None else suggest_fit_shape(
         star.model, flux, background, read_variance=read_variance,
         background_known=background_known).fit_shape
     if known_to > 0.5 * min(shape):

@@ -8,11 +8,11 @@ from operator import or_
 import numpy as np
 
 from .._kernels.poisson import deviance
-from .._validation import require_number
+from .._validation import as_box, require_number
 from ..flags import DiagnosisFlag
 from ..stamps import fit_stamps
 from ..statistics import cstat_moments
-from .arguments import as_box, as_place
+from .arguments import as_place
 from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
 from .locate import locate_source
@@ -184,7 +184,7 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
     """
     read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     start = as_place(start, 'start')
-    shape = None if fit_shape is None else as_box(fit_shape)
+    shape = None if fit_shape is None else as_box(fit_shape, least=3)
     fitted = read_fit(data, fit, psf, background, mask, read_variance, index, oversampling, shape)
     if saturation is not None:
         saturation = require_number(saturation, 'saturation', 'pass electrons', positive=True)

@@ -6,18 +6,7 @@ import numpy as np
 from .._validation import require_number
 from ..priors import CentroidPrior
 
-__all__ = ['check_background', 'check_callable', 'check_prior', 'check_shape', 'check_xy_bounds']
-
-
-def check_shape(fit_shape):
-    """Return the shape of the box as two odd integers."""
-    shape = np.asarray(fit_shape)
-    shape = np.broadcast_to(shape, 2) if shape.shape in ((), (1,), (2,)) else shape
-    if shape.shape != (2,) or shape.dtype.kind not in 'iu' or not np.all(
-            (shape > 0) & (shape % 2 == 1)):
-        raise ValueError('fit_shape must be an odd whole number of pixels, or two of them (ny, '
-                         f'nx), but it is {fit_shape!r}: pass 11, for example.')
-    return tuple(shape.tolist())
+__all__ = ['check_background', 'check_callable', 'check_prior', 'check_xy_bounds']
 
 
 def check_callable(value, name):

@@ -13,14 +13,14 @@ from astropy.table import QTable
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from .._validation import no_model, require_number, require_positive_integer
+from .._validation import as_box, no_model, require_number, require_positive_integer
 from ..fitting import PoissonLikelihoodFitter
 from ..normalization import warn_unless_total_flux
 from ..stamps.arguments import check_model
 from ..stamps.boxes import Boxes
 from .fit import fit_sources
 from .image import read_image
-from .options import check_background, check_callable, check_prior, check_shape, check_xy_bounds
+from .options import check_background, check_callable, check_prior, check_xy_bounds
 from .results import assemble_results
 from .settings import Settings
 from .sources import (
@@ -149,7 +149,7 @@ class PoissonPSFPhotometry:
             found = (f'it is a set of {len(psf_model)}: pass one, {remedy}.'
                      if isinstance(psf_model, Model) else no_model(psf_model, remedy))
             raise TypeError(f'psf_model must be one astropy model, but {found}')
-        self.psf_model, self.fit_shape = psf_model, check_shape(fit_shape)
+        self.psf_model, self.fit_shape = psf_model, as_box(fit_shape)
         self.finder, self.grouper = (
             check_callable(value, name)
             for value, name in ((finder, 'finder'), (grouper, 'grouper')))
