@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from kpsf import read_tpf
+from kpsf import extract_light_curve, read_tpf
 
 TABBY = 'kepler/kplr008462852-q08-first100.fits'
 KEPLER62 = 'kepler/kplr009002278-2010174085026_lpd-targ.fits.gz'
@@ -230,3 +230,13 @@ def test_lightkurve_agrees(kpsf_data, read):
         offset = ours.meta['time_offset'] / 86400
         assert ours.time.jd - offset == pytest.approx(theirs.time.jd, abs=1e-8)
         theirs.hdu.close()
+
+
+@pytest.mark.parametrize('name', SYNTHETIC)
+def test_a_roll_leaves_no_jumps_in_the_flux(read, name):
+    light_curve = extract_light_curve(read(name), psf='empirical')
+    assert np.isfinite(light_curve['gof_z']).all()
+    flux, error = light_curve['flux'].value, np.median(light_curve['flux_err'].value)
+    around = np.lib.stride_tricks.sliding_window_view(flux, 9)
+    deviation = flux[4:-4] - np.median(np.delete(around, 4, axis=1), axis=1)
+    assert np.abs(deviation).max() < 5.0 * error

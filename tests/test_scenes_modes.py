@@ -92,10 +92,21 @@ def test_pixels_of_which_nothing_is_known_do_not_count():
     images, series = known_modes(1, 8.0)
     residual = noise(2) + series @ images
     hidden = np.random.default_rng(3).uniform(size=residual.shape) < 0.1
-    residual[hidden] = 0.0
+    residual[hidden] = np.nan
     modes, _ = learn_changes(residual, NO_BREAKS)
     assert len(modes) == 1
     assert abs(modes[0] @ images[0]) > 0.98
+
+
+def test_a_pixel_that_is_not_known_is_not_one_without_a_change():
+    images, series = known_modes(1, 8.0)
+    residual = series @ images + noise(2) / 10
+    row, brightest = 100, np.argmax(np.abs(images[0]))
+    _, whole = learn_changes(residual, NO_BREAKS, 1)
+    residual[row, brightest] = np.nan
+    _, found = learn_changes(residual, NO_BREAKS, 1)
+    assert abs(whole[row, 0]) > 1.0
+    np.testing.assert_allclose(np.abs(found[row]), np.abs(whole[row]), atol=0.3)
 
 
 def test_nothing_at_all_has_no_modes():

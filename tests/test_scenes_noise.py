@@ -76,6 +76,20 @@ def test_images_that_move_are_not_taken_for_cosmic_rays():
     assert np.argwhere(found).tolist() == [[300, j] for j in range(30, 34)]
 
 
+def test_a_roll_that_is_reset_is_not_taken_for_cosmic_rays():
+    # As K2's: a slow roll over a star's slopes, and a jump back, now and then of another size.
+    roll = np.arange(N_CADENCES) / 40
+    roll = np.concatenate([part - part.mean() for part in np.split(roll, [90, 200, 247, 380])])
+    places = np.linspace(-4.0, 4.0, 9)
+    star = np.zeros_like(ONES)
+    star[:, :9] = 3e3 * np.exp(-0.5 * (places - roll[:, np.newaxis])**2)
+    assert not find_cosmic_rays(star, ONES, ALL).any()
+    assert not find_cosmic_rays(star + noise(), ONES, ALL).any()
+    star[306, [4, 50]] += 1000.0
+    found = find_cosmic_rays(star + noise(), ONES, ALL)
+    assert np.argwhere(found).tolist() == [[306, 4], [306, 50]]
+
+
 def test_what_a_cosmic_ray_pulls_down_does_not_hide_it():
     values = noise()
     # A fit of its star is half way between.

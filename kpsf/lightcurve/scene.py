@@ -160,7 +160,8 @@ def _quality_of_fit(pixels, fit):
     """Return the C-statistic of every cadence and its distance from what is expected."""
     scale = 1.0 / pixels.slope
     shift = pixels.floor * scale**2
-    counts, mean = pixels.rate * scale + shift, np.maximum(fit.mean, 0.0) * scale + shift
+    # A linear fit may be below zero, where counts are impossible: as for its weights, an electron.
+    counts, mean = pixels.rate * scale + shift, np.maximum(fit.mean * scale, 1.0) + shift
     counts = np.where(fit.used, counts, mean)
     statistic = deviance(counts, mean).sum(axis=1)
     n_free = fit.flux.shape[1] + (fit.background_err.any() > 0)

@@ -105,12 +105,12 @@ def fit_scene(pixels, calm, reference, n_free, background, scene, covariance='fi
                                 scene.n_modes)
     else:
         learn = GivenImages(reference, stars, n_free, backgrounds)
-    design, known = learn.images(pixels.used)
+    design, known = learn.images(pixels.used & ~spikes)
     fits, used, cosmic = _fit_without_cosmic_rays(pixels, spikes, design, known,
                                                   scene.cosmic_rays)
     if scene.is_empirical and (cosmic & ~spikes).any():
         # What was learned may have been learned from them.
-        design, known = learn.images(used | spikes)
+        design, known = learn.images(used & ~spikes)
         fits = _fit(pixels, design, known, used)
     matrix = fits.covariance
     if covariance == 'sandwich':

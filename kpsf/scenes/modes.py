@@ -18,6 +18,8 @@ __all__ = ['MAX_MODES', 'learn_changes']
 MAX_MODES = 12
 # Parts into which the cadences, in blocks of this length, and the pixels are divided.
 _N_PARTS, _N_PIXEL_PARTS, _BLOCK = 4, 4, 8
+# Of the overlap of modes in some pixels: they are not told apart by less.
+_RCOND = 1e-8
 
 
 def learn_changes(residual, breaks, n_modes=None):
@@ -26,7 +28,7 @@ def learn_changes(residual, breaks, n_modes=None):
     Parameters
     ----------
     residual : ndarray, shape (n, p)
-        Relative changes in units of their noise; 0 where nothing is known.
+        Relative changes in units of their noise; NaN where nothing is known.
     breaks : ndarray of bool, shape (n,)
         Where smoothing begins anew.
     n_modes : int, optional
@@ -41,11 +43,13 @@ def learn_changes(residual, breaks, n_modes=None):
         Their smooth coefficients.
     """
     n, p = residual.shape
+    known = np.isfinite(residual)
+    residual = np.where(known, residual, 0.0)
     if n_modes is None:
         n_modes = _count_modes(residual)
-    modes, coefficients = _principal(residual, min(n_modes, p - 1, n))
+    modes, coefficients = _principal(residual, known, min(n_modes, p - 1, n))
     rest = residual - coefficients @ modes
-    noise = (1.4826 * np.median(np.abs(rest[rest != 0])))**2 if (rest != 0).any() else 1.0
+    noise = (1.4826 * np.median(np.abs(rest[known])))**2 if known.any() else 1.0
     # The modes took some of it.
     noise *= p / max(p - len(modes) - 1, 1)
     series = [smooth(values, noise, breaks) for values in coefficients.T]
@@ -57,12 +61,18 @@ def _parts(n):
     return np.arange(n) // _BLOCK % _N_PARTS
 
 
-def _principal(rest, n_modes):
+def _principal(rest, known, n_modes):
     """Return the first modes (j, p), orthonormal, and their coefficients (n, j)."""
     if n_modes == 0:
         return np.zeros((0, rest.shape[1])), np.zeros((len(rest), 0))
     modes = np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :n_modes].T
-    return modes, rest @ modes.T
+    coefficients = rest @ modes.T
+    # A pixel that is not known is not one without a change.
+    for t in np.flatnonzero(~known.all(axis=1) & known.any(axis=1)):
+        seen = modes[:, known[t]]
+        coefficients[t] = np.linalg.pinv(seen @ seen.T, rcond=_RCOND, hermitian=True) @ (
+            coefficients[t])
+    return modes, coefficients
 
 
 def _count_modes(rest):
@@ -75,7 +85,7 @@ def _count_modes(rest):
     errors = []
     for part in range(_N_PARTS):
         out = _parts(n) == part
-        modes, _ = _principal(rest[~out], most)
+        modes, _ = _principal(rest[~out], np.ones_like(rest[~out], dtype=bool), most)
         errors += [_prediction_errors(rest[out], modes, pixels == hidden)
                    for hidden in range(_N_PIXEL_PARTS)]
     # Fewer modes, if they are as good within the error of the comparison: a choice that hangs on
@@ -93,6 +103,6 @@ def _prediction_errors(rest, modes, hidden):
     overlap = seen @ seen.T
     errors = [(target**2).sum()]
     for j in range(1, len(modes) + 1):
-        coefficients = known[:, :j] @ np.linalg.pinv(overlap[:j, :j], rcond=1e-8, hermitian=True)
+        coefficients = known[:, :j] @ np.linalg.pinv(overlap[:j, :j], rcond=_RCOND, hermitian=True)
         errors.append(((target - coefficients @ unseen[:j])**2).sum())
     return np.array(errors)

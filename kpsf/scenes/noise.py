@@ -21,6 +21,9 @@ _FEWEST = 20
 _PULL = 0.6
 # A track of more pixels is none.
 _MOST = 6
+# How much others may change both ways from one cadence to the next: in standard deviations, to
+# which noise alone changes the most of a hundred pixels, and relative to a cosmic ray.
+_NOISE, _JUMP = 4.5, 0.5
 
 
 def find_cosmic_rays(residual, sigma, used):
@@ -40,12 +43,14 @@ def find_cosmic_rays(residual, sigma, used):
     """
     if len(residual) < 2 * _WINDOW:
         return np.zeros(residual.shape, dtype=bool)
-    values = np.where(used, residual / sigma, 0.0)
+    relative = np.where(used, residual / sigma, 0.0)
     # What a model lacks changes slowly; of the first and the last cadence nothing can be said.
-    values -= median_filter(values, size=(_WINDOW, 1), mode='nearest')
+    values = relative - median_filter(relative, size=(_WINDOW, 1), mode='nearest')
     usual = np.quantile(np.abs(values), 1.0 - max(_RARE, 1.5 / len(values)), axis=0) / _WITHIN
-    values /= np.maximum(usual, 1.0)
+    usual = np.maximum(usual, 1.0)
+    values /= usual
     high = values > _THRESHOLD
+    high[_is_next_to_a_jump(relative / usual, values, high)] = False
     # Where others are as much too low, or many too high, the image has moved; a cosmic ray makes
     # its star too bright, and its other pixels too low by less.
     lowest = np.minimum(-_THRESHOLD, -_PULL * values.max(axis=1, initial=0.0))
@@ -57,6 +62,20 @@ def find_cosmic_rays(residual, sigma, used):
         next_to_it[0 if step > 0 else -1] = 0.0
         share |= next_to_it > _NEIGHBOUR_SHARE * values
     return high & ~share & used
+
+
+def _is_next_to_a_jump(relative, values, high):
+    """Say of each cadence (n,) whether the image jumps right before or after it.
+
+    The median of its neighbours is then that of another place. A jump makes some pixels
+    brighter and others fainter; a cosmic ray does neither to any but its own.
+    """
+    own = high[1:] | high[:-1]
+    step = np.where(own, 0.0, np.diff(relative, axis=0))
+    both_ways = np.minimum(step.max(axis=1), -step.min(axis=1))
+    nearest = np.maximum(np.append(both_ways, 0.0), np.append(0.0, both_ways))
+    height = np.where(high, values, 0.0).max(axis=1)
+    return nearest > np.maximum(_NOISE, _JUMP * height)
 
 
 def without_spikes(pixels):

@@ -106,7 +106,7 @@ class EmpiricalImages:
         sigma = np.sqrt(pixels.mean(fits.variance, used))
         known = used & np.isfinite(fits.amplitudes).all(axis=1)[:, np.newaxis]
         residual = np.where(known, (pixels.rate - fits.mean)
-                            / (np.maximum(brightness, _FAINTEST) * sigma), 0.0)
+                            / (np.maximum(brightness, _FAINTEST) * sigma), np.nan)
         modes, series = learn_changes(residual, self._breaks, self._n_wanted)
         self.changes = modes * sigma
         return series @ self.changes
