@@ -1,10 +1,12 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Settings of the documentation, on top of those that astropy's packages share."""
 
+import re
 from datetime import UTC, datetime
 
 from sphinx_astropy.conf.v3 import *  # noqa: F401, F403
 from sphinx_astropy.conf.v3 import exclude_patterns, extensions, intersphinx_mapping
+from sphinx_gallery import notebook
 
 import kpsf
 
@@ -48,6 +50,7 @@ sphinx_gallery_conf = {
     'show_memory': False,
     'min_reported_time': 1e9,
     'image_srcset': ['2x'],
+    'notebook_images': True,
 }
 exclude_patterns += ['tutorials', '_build']
 
@@ -67,6 +70,23 @@ html_title = f'kpsf {release}'
 
 # What is not looked up when the inventories of other projects cannot be had.
 OTHERS = 'astropy|distributed|enum|matplotlib|numpy|pathlib|photutils|scipy'
+
+
+gallery_markdown = notebook.rst2md
+
+
+def plain_markdown(text, *args, **kwargs):
+    """Turn the text of a tutorial into Markdown, in which a link of Sphinx is only a name.
+
+    sphinx-gallery leaves ``:doc:`` and references to code as they are.
+    """
+    text = re.sub(r':doc:`/([\w/]+)`', r'"\1" in the documentation', text)
+    text = re.sub(r'`~[\w.]*?(\w+)`', r'``\1``', text)
+    text = re.sub(r'`([\w.]+) <[\w.]+>`(?!_)', r'``\1``', text)
+    return gallery_markdown(text, *args, **kwargs)
+
+
+notebook.rst2md = plain_markdown
 
 
 def places_of(target, class_name):

@@ -15,12 +15,12 @@ what that message means and which errors it hides, what a wrong PSF does to a li
 learns the PSF from the series itself, and how to find out whether a light curve still has the
 star's dips.
 
-.. figure:: ../figures/tabby_star.png
-   :alt: Light curves of KIC 8462852 by five methods, and simulated dips that are recovered
+This is where it leads. Left: two days of KIC 8462852, the same pixels by five methods, with the
+scatter from one cadence to the next. Right: simulated dips, put in and recovered, and what three
+of the methods make of them, with the standard deviation.
 
-   Where this leads. Left: two days of KIC 8462852, the same pixels by five methods, with the
-   scatter from one cadence to the next. Right: simulated dips, put in and recovered, and what
-   three of the methods make of them, with the standard deviation.
+.. image:: ../figures/tabby_star.png
+   :alt: Light curves of KIC 8462852 by five methods, and simulated dips that are recovered
 """
 
 # %%
