@@ -212,6 +212,16 @@ class TestStatistics:
         assert_standard_normal((values - truth.parameters[:3]) / errors)
         assert_standard_normal(gof_z)
 
+    def test_the_goodness_of_fit_of_empty_pixels_is_standard_normal(self):
+        y, x = np.mgrid[:41, :41]
+        cluster = models.Moffat2D(amplitude=3.0, x_0=20.0, y_0=20.0, gamma=3.0, alpha=1.5)
+        images = np.random.default_rng(7).poisson(cluster(x, y) + 0.1, (200, 41, 41))
+        assert np.mean(images == 0) > 0.8
+        cluster.alpha.fixed = True
+        fitter = PoissonLikelihoodFitter(background='fit')
+        _, _, gof_z = fit_many(fitter, cluster, (x, y), images)
+        assert_standard_normal(gof_z)
+
     def test_pulls_of_a_line_are_standard_normal(self):
         truth, start = make_line()
         spectra = np.random.default_rng(6).poisson(truth(X), (400, X.size))

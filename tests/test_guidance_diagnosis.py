@@ -440,6 +440,15 @@ def test_one_of_many_stamps_is_judged_by_its_index(background):
         assert abs(found[k].gof_z - fits.gof_z[k]) < 0.3
 
 
+@pytest.mark.parametrize('background', ['fit', 0.1])
+def test_the_goodness_of_a_fit_to_empty_pixels_is_the_one_that_the_fit_says(background):
+    rows = [(300.0, 12.0, 12.3), (150.0, 28.6, 30.1)]
+    cut, _ = stamps(simulate(*rows, background=0.1), [row[1:] for row in rows])
+    fits = fit_stamps(cut, PSF, background=background, fixed=['fwhm'])
+    for k in (0, 1):
+        assert abs(diagnose(cut[k], fits, index=k).gof_z - fits.gof_z[k]) < 1e-3
+
+
 def test_stamps_know_their_mask_and_read_noise():
     cut, _ = stamps(simulate(STAR), [STAR[1:]])
     cut += np.random.default_rng(2).normal(0.0, 6.0, cut.shape)

@@ -28,6 +28,7 @@ LAYERS = [
     '_kernels.groups',
     '_kernels.linear',
     '_kernels.solver',
+    '_kernels.goodness',
     '_kernels.shared',
     '_validation',
     '_files',

@@ -140,3 +140,18 @@ def test_grouped_image_psfs_side_by_side_keep_apart():
         for psf, phot in zip(psfs, made):
             data = psf.evaluate(x, y, 1000.0, 14.1, 15.1) + psf.evaluate(x, y, 800.0, 17.1, 15.0)
             assert_allclose(phot(data, init_params=init)['flux_fit'], [1000.0, 800.0], rtol=1e-5)
+
+
+@pytest.mark.parametrize('is_known', [False, True], ids=['fitted', 'known'])
+@pytest.mark.parametrize('size', [1, 2], ids=['single', 'pairs'])
+def test_the_goodness_of_fit_of_empty_pixels_is_standard_normal(size, is_known):
+    rng, background = np.random.default_rng(13), 0.1
+    x, y, shape = cells(18, rng)
+    x = (x[:, np.newaxis] + (3.0 * np.arange(size) - 1.5 * (size - 1))).ravel()
+    data = draw(x, np.repeat(y, size), np.full(x.size, 400.0), background, rng, shape)
+    phot = PoissonPSFPhotometry(CircularGaussianPRF(fwhm=FWHM), 15,
+                                background=background if is_known else 'fit')
+    table = phot(data - background * is_known, init_params=QTable(
+        {'x': x, 'y': np.repeat(y, size), 'group_id': 1 + np.arange(x.size) // size}))
+    assert not table['flags'].any()
+    assert_standard(np.array(table['gof_z'][::size]))

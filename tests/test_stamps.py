@@ -40,6 +40,12 @@ def fit(counts, model=None, **kwargs):
                       **kwargs)
 
 
+def derivatives(params):
+    """Return the derivatives of a stamp by all parameters (7,), the background's last."""
+    star = EllipticalGaussianPSF.fit_deriv(X.ravel(), Y.ravel(), *params[:6])
+    return np.array([*star, np.ones(X.size)]).reshape(7, *SHAPE)
+
+
 def assert_same_fits(fits, others, tolerance=3e-3):
     """Compare parameters in units of their errors, and the errors."""
     errors = np.where(others.errors > 0, others.errors, 1e-6)
@@ -182,13 +188,24 @@ def test_the_deviance_and_the_goodness_are_those_of_the_model_images():
     assert_allclose(fits.gof_z, expected.z, rtol=1e-6)
 
 
+def test_the_goodness_at_few_counts_is_that_of_the_model_images_and_their_derivatives():
+    counts = make_stamps(background=0.5)
+    fits = fit(counts)
+    assert (fits.errors > 0).all()
+    jacobian = np.array([derivatives(row) for row in fits.params]).transpose(1, 0, 2, 3)
+    expected = goodness_of_fit(counts, fits.model_images(), 7, axis=(1, 2), jacobian=jacobian)
+    assert_allclose(fits.gof_z, expected.z, rtol=1e-6)
+
+
 def test_parameters_at_a_bound_are_not_free_for_the_goodness():
     counts = make_stamps(background=0.01, n=40)
     fits = fit(counts, fixed='b')
     at_bound = fits.params[:, 6] == 0
     assert 5 < at_bound.sum() < 35
     for row, free in zip(range(40), np.where(at_bound, 5, 6), strict=True):
-        expected = goodness_of_fit(counts[row], fits.model_images(row), free)
+        fitted = [0, 1, 2, 3, 5, 6][:free]
+        expected = goodness_of_fit(counts[row], fits.model_images(row), free,
+                                   jacobian=derivatives(fits.params[row])[fitted])
         assert_allclose(fits.gof_z[row], expected.z, rtol=1e-6)
 
 

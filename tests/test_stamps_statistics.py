@@ -4,6 +4,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from photutils.psf import CircularGaussianPRF
 
 from kpsf import EllipticalGaussianPSF, FitFlag, fit_stamps
 
@@ -211,6 +212,59 @@ def test_the_goodness_of_fit_with_masked_pixels_is_a_standard_normal():
     z = fit(stars, mask=mask).gof_z
     assert abs(z.mean()) < 0.07
     assert_allclose(z.std(), np.sqrt(1 - 7 / 77), atol=0.04)
+
+
+def draw_faint(flux, background, n=1500, seed=18):
+    """Return stamps of stars under a model that is integrated over pixels, mostly empty."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:21, :21]
+    x_0, y_0 = 10 + rng.uniform(-0.5, 0.5, (2, n, 1, 1))
+    return rng.poisson(CircularGaussianPRF().evaluate(x, y, flux, x_0, y_0, 2.5) + background)
+
+
+def assert_standard_normal(z):
+    """Check mean and standard deviation at four standard errors."""
+    assert abs(z.mean()) < 4 / np.sqrt(z.size)
+    assert abs(z.std() - 1) < 4 / np.sqrt(2 * z.size)
+
+
+@pytest.mark.parametrize('background', [0.05, 0.1, 0.3, 1.0, 10.0])
+def test_the_goodness_of_fit_of_empty_pixels_is_a_standard_normal(background):
+    fits = fit_stamps(draw_faint(1000.0, background), CircularGaussianPRF(fwhm=2.5))
+    assert fits.converged.all()
+    assert_standard_normal(fits.gof_z)
+
+
+@pytest.mark.parametrize('kwargs', [
+    {'background': 0.1}, {'fixed': ('x_0', 'y_0'), 'init': {'x_0': 10.0, 'y_0': 10.0}},
+    {'known_background': 0.05}, {'covariance': 'observed'}])
+def test_the_goodness_of_fit_of_empty_pixels_does_not_depend_on_what_is_known(kwargs):
+    counts = draw_faint(500.0, 0.1)
+    if 'fixed' in kwargs:
+        counts = np.random.default_rng(19).poisson(np.broadcast_to(CircularGaussianPRF(
+            flux=500.0, x_0=10.0, y_0=10.0, fwhm=2.5)(*np.mgrid[:21, :21]) + 0.1, counts.shape))
+    fits = fit_stamps(counts, CircularGaussianPRF(fwhm=2.5), **kwargs)
+    assert_standard_normal(fits.gof_z)
+
+
+def test_the_goodness_of_fit_of_empty_pixels_knows_masks_and_shifts():
+    # What the shift for read noise makes of counts is, by its assumption, Poisson-distributed.
+    counts, shift = draw_faint(1000.0, 0.05 + 0.25) - 0.25, 0.25
+    mask = np.random.default_rng(2).uniform(size=counts.shape) < 0.2
+    fits = fit_stamps(counts, CircularGaussianPRF(fwhm=2.5), read_variance=shift, mask=mask)
+    assert_standard_normal(fits.gof_z)
+
+
+def test_the_goodness_of_fit_of_empty_pixels_knows_priors():
+    # Priors that tell the positions almost, and the flux as well as the counts do.
+    rng, n = np.random.default_rng(21), 1500
+    y, x = np.mgrid[:21, :21]
+    mean = CircularGaussianPRF().evaluate(x, y, 500.0, 10.0, 10.0, 2.5) + 0.1
+    priors = {'x_0': (rng.normal(10.0, 1e-3, n), 1e-3), 'y_0': (rng.normal(10.0, 1e-3, n), 1e-3),
+              'flux': (rng.normal(500.0, 23.0, n), 23.0)}
+    fits = fit_stamps(rng.poisson(np.broadcast_to(mean, (n, 21, 21))),
+                      CircularGaussianPRF(fwhm=2.5), priors=priors)
+    assert_standard_normal(fits.gof_z)
 
 
 @pytest.mark.parametrize('read_noise', [3.0, 12.0])

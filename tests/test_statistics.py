@@ -160,6 +160,74 @@ def test_goodness_of_fit_counts_the_parameters_that_were_fitted():
     assert_allclose(z - ignored, 1 / np.sqrt(np.sum(cstat_moments(fitted)[1], axis=1)))
 
 
+@pytest.mark.parametrize('level', [0.05, 0.1, 0.3, 1.0, 10.0])
+def test_goodness_of_fit_of_a_fitted_background_is_a_standard_normal(level):
+    counts = np.random.default_rng(23).poisson(level, (2000, 30, 30))
+    fitted = np.broadcast_to(counts.mean(axis=(1, 2), keepdims=True), counts.shape)
+    z = goodness_of_fit(counts, fitted, 1, axis=(1, 2), jacobian=np.ones((1, 30, 30))).z
+    assert abs(z.mean()) < 4 / np.sqrt(2000)
+    assert abs(z.std() - 1) < 4 / np.sqrt(4000)
+
+
+@pytest.mark.parametrize('level', [0.1, 0.3])
+def test_goodness_of_fit_without_a_jacobian_is_too_close_to_zero_at_few_counts(level):
+    counts = np.random.default_rng(23).poisson(level, (2000, 900))
+    fitted = np.broadcast_to(counts.mean(axis=1, keepdims=True), counts.shape)
+    assert goodness_of_fit(counts, fitted, 1, axis=1).z.std() < 0.7
+
+
+def test_goodness_of_fit_of_a_line_that_was_fitted_is_a_standard_normal():
+    # Fisher scoring of a mean that is linear in its parameters.
+    jacobian = np.array([np.ones(400), np.linspace(0, 1, 400)])
+    truth = np.array([0.2, 0.4]) @ jacobian
+    counts = np.random.default_rng(29).poisson(truth, (2000, 400))
+    fitted = np.broadcast_to(truth, counts.shape)
+    for _ in range(25):
+        information = np.einsum('in,jn,mn->mij', jacobian, jacobian, 1 / fitted)
+        score = (counts / fitted - 1) @ jacobian.T
+        step = np.linalg.solve(information, score[:, :, np.newaxis])[:, :, 0] @ jacobian
+        fitted = fitted + step
+    assert abs(step).max() < 1e-8
+    z = goodness_of_fit(counts, fitted, 2, axis=1, jacobian=jacobian[:, np.newaxis]).z
+    assert abs(z.mean()) < 4 / np.sqrt(2000)
+    assert abs(z.std() - 1) < 4 / np.sqrt(4000)
+
+
+def test_a_jacobian_changes_nothing_for_many_counts():
+    counts = np.random.default_rng(31).poisson(300.0, (5, 200))
+    fitted = np.broadcast_to(counts.mean(axis=1, keepdims=True), counts.shape)
+    z = goodness_of_fit(counts, fitted, 1, axis=1)
+    assert_allclose(goodness_of_fit(counts, fitted, 1, axis=1, jacobian=np.ones((1, 200))), z,
+                    atol=1e-5)
+
+
+def test_a_jacobian_has_the_axes_of_the_model_after_its_own():
+    rng = np.random.default_rng(37)
+    model = rng.uniform(0.1, 0.4, (6, 4, 9))
+    counts, jacobian = rng.poisson(model), rng.normal(size=(2, 6, 4, 9))
+    whole = [goodness_of_fit(counts[:, k], model[:, k], 2, jacobian=jacobian[:, :, k]).z
+             for k in range(4)]
+    assert_allclose(goodness_of_fit(counts, model, 2, axis=(0, 2), jacobian=jacobian).z, whole)
+    assert_allclose(goodness_of_fit(counts, model, 2, axis=(-1, 0), jacobian=jacobian).z, whole)
+    # One for all stamps.
+    same = goodness_of_fit(counts, model, 2, axis=(0, 2), jacobian=jacobian[:, 0, 0]).z
+    expected = [goodness_of_fit(counts[:, k], model[:, k], 2, jacobian=np.broadcast_to(
+        jacobian[:, :1, 0], (2, 6, 9))).z for k in range(4)]
+    assert_allclose(same, expected)
+
+
+@pytest.mark.parametrize('jacobian', [
+    1.0, np.ones(4), np.ones((1, 3)), np.ones((2, 5, 4)), np.ones((2, 1, 4))])
+def test_a_jacobian_of_another_shape_is_refused(jacobian):
+    with pytest.raises(ValueError, match=r'jacobian must have one row for each parameter'):
+        goodness_of_fit(np.ones(4), np.ones(4), 1, jacobian=jacobian)
+
+
+def test_a_jacobian_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match='jacobian must be finite'):
+        goodness_of_fit(np.ones(4), np.ones(4), 1, jacobian=[[1.0, np.nan, 1.0, 1.0]])
+
+
 def test_goodness_of_fit_takes_a_number_of_parameters_for_each_fit():
     counts = np.full((3, 8), 4.0)
     z = goodness_of_fit(counts, counts, [0, 1, 2], axis=1).z

@@ -188,12 +188,11 @@ for name, info in (('beta model', beta_info), ('Gaussian', gaussian_info)):
 
 # %%
 # The C-statistic prefers the beta model by far: 4 would be two standard deviations of its one
-# further parameter. Yet ``gof_z`` finds both acceptable. Where pixels have so few counts, the
-# C-statistic at its minimum follows almost from the fitted parameters alone, and says little about
-# whether the model is right (McCullagh 1986, J. Am. Stat. Assoc., 81, 104). Sums of pixels do.
-# Sums of Poisson counts are Poisson, so that `~kpsf.goodness_of_fit` takes them, here along rings
-# of 3 pixels around the centre. Of each fit it is told the number of free parameters, background
-# included:
+# further parameter. ``gof_z`` hardly tells them apart: it is within 2 of 0 for 95 per cent of
+# right models. A pixel that is empty or has one count says little about the shape of a source.
+# Sums of pixels say more. Sums of Poisson counts are Poisson, so that `~kpsf.goodness_of_fit`
+# takes them, here along rings of 3 pixels around the centre. Of each fit it is told the number of
+# free parameters, background included:
 from kpsf import goodness_of_fit
 
 ring = (np.hypot(x - beta_model.x_0, y - beta_model.y_0) / 3.0).astype(int)

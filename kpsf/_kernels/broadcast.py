@@ -103,6 +103,11 @@ class BroadcastLikelihood:
             psf = self._function(params[:-1], rows)
         return psf, self._with_background(psf, params[-1], rows)
 
+    def jacobian(self, params, rows):
+        """Return the derivatives of the mean of ``rows`` by all parameters, (m, p, n_pixels)."""
+        with np.errstate(all='ignore'):
+            return self._images(params[:-1], rows)[1]
+
     def _with_background(self, psf, background, rows):
         """Return the whole mean, (m, n_pixels)."""
         offset = self.offset[rows] if self.offset.ndim == 2 else self.offset

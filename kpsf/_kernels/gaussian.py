@@ -124,6 +124,16 @@ class GaussianLikelihood:
             self._mean(self._canonical(params), rows, _sign(params[0]), psf, mean)
         return psf, mean
 
+    def jacobian(self, params, rows):
+        """Return the derivatives of the mean of ``rows`` by all parameters, (m, 7, n_pixels)."""
+        psf, _ = self.mean(params, rows)
+        with np.errstate(all='ignore'):
+            by_eta = self._jacobian(params, self._canonical(params))
+        jacobian = np.matmul(by_eta[:6].transpose(2, 1, 0), self._monomials)
+        jacobian *= psf[:, np.newaxis]
+        jacobian[:, 6] = 1.0
+        return jacobian
+
     def _canonical(self, params):
         """Return (eta, background), (7, m); the sign of the flux is lost."""
         flux, x, y, a, b, c, background = params

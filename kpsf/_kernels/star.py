@@ -104,6 +104,18 @@ class StarLikelihood:
             psf *= params[0][:, np.newaxis]
         return psf, psf + params[-1][:, np.newaxis] + self._offset_of(rows)
 
+    def jacobian(self, params, rows):
+        """Return the derivatives of the mean of ``rows`` by all parameters, (m, p, n_pixels)."""
+        k = self._n_images
+        jacobian = np.zeros((len(rows), self.n_params, self.counts.shape[1]))
+        jacobian[:, -1] = 1.0
+        with np.errstate(all='ignore'):
+            stars = self._stars_at(params, rows)
+            for part in _blocks(len(rows)):
+                jacobian[part, :k] = self._images(stars.of(part))[0]
+        jacobian[:, 1:k] *= params[0][:, np.newaxis, np.newaxis]
+        return jacobian
+
     def _offset_of(self, rows):
         """Return the part of the offset that belongs to ``rows``."""
         return self.offset[rows] if self.offset.ndim == 2 else self.offset

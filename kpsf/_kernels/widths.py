@@ -96,6 +96,13 @@ class WidthsLikelihood:
         """Return the PSF and the whole mean of ``rows``, two (m, n_pixels)."""
         return self._gaussian.mean(self._inner(params)[0], rows)
 
+    def jacobian(self, params, rows):
+        """Return the derivatives of the mean of ``rows`` by all parameters, (m, p, n_pixels)."""
+        inner, first, _ = self._inner(params)
+        of_gaussian = self._gaussian.jacobian(inner, rows)
+        by_widths = np.matmul(first.transpose(2, 1, 0), of_gaussian[:, 3:6])
+        return np.concatenate([of_gaussian[:, :3], by_widths, of_gaussian[:, -1:]], axis=1)
+
     def _inner(self, params):
         """Return flux, x, y, a, b, c and background (7, m), and derivatives of a, b, c."""
         shape, first, second = shape_of_widths(params[self._widths])

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from .._kernels.broadcast import SingleLikelihood
+from .._kernels.goodness import fit_z
 from .._kernels.poisson import deviance
 from .._kernels.solver import active_bounds, add_priors, invert, pin, solve
-from ..statistics import cstat_z
 
 __all__ = ['estimate_covariance', 'goodness', 'minimise']
 
@@ -116,13 +116,29 @@ def estimate_covariance(likelihood, solution, constraints, kind):
     return inverse @ derivatives('score')[1][:, :, 0] @ inverse if kind == 'sandwich' else inverse
 
 
-def goodness(counts, mean, n_free):
-    """Return the C-statistic and its distance from the expectation in standard deviations."""
+def goodness(likelihood, params, mean, constraints, covariance):
+    """Return the C-statistic and its distance from the expectation in standard deviations.
+
+    Parameters
+    ----------
+    likelihood : SingleLikelihood
+    params : ndarray, shape (p, 1)
+        Where the fit ended.
+    mean : ndarray, shape (n,)
+        Expected counts there.
+    constraints : Constraints
+    covariance : ndarray, shape (q, q), or None
+        Of the free parameters, where it exists.
+    """
     # Where the best mean of an empty pixel is 0, the solver ends within its tolerance of it.
     mean = np.maximum(mean, 0.0)
     if not np.isfinite(mean).all():
         return np.nan, np.nan
-    cstat = float(np.sum(deviance(counts, mean)))
-    if counts.size <= n_free:
+    cstat = float(np.sum(deviance(likelihood.counts[0], mean)))
+    free = constraints.free
+    variances = np.full(len(free), np.nan) if covariance is None else np.diag(covariance)
+    if mean.size <= np.count_nonzero(variances):
         return cstat, np.nan
-    return cstat, float(cstat_z(counts, mean, n_free, statistic=cstat))
+    z = fit_z(likelihood, params, mean[np.newaxis], np.array([cstat]), free,
+              variances[:, np.newaxis], constraints.prior_precision[free])
+    return cstat, float(z[0])

@@ -343,8 +343,7 @@ class PoissonLikelihoodFitter(Fitter):
         covariance = estimate_covariance(likelihood, solution, constraints, self.covariance)
         known = covariance is not None
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
-        n_free = np.count_nonzero(np.diag(covariance)) if known else len(constraints.free)
-        cstat, gof_z = goodness(likelihood.counts[0], whole, n_free)
+        cstat, gof_z = goodness(likelihood, params, whole, constraints, covariance)
         status, message = _judge(solution, known, cstat)
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]

@@ -2,16 +2,16 @@
 """What is wrong with a fit: in words and flags."""
 
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 
 import numpy as np
 
+from .._kernels.goodness import cstat_z, fit_terms
 from .._kernels.poisson import deviance
 from .._validation import as_box, require_number
 from ..flags import DiagnosisFlag
 from ..stamps import fit_stamps
-from ..statistics import cstat_moments
 from .arguments import as_place
 from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
@@ -38,6 +38,8 @@ LEAST_CONTRAST = 0.5
 N_SHOWN = 5
 # How far from 1 the variance of pixels without stars may be.
 LEAST_EXCESS = 0.1
+# Of differences by the place of a star, in pixels.
+STEP = 0.01
 # What varies more than this has stars in it, or structure.
 LARGEST_EXCESS = 10.0
 # What makes a goodness of fit bad by itself.
@@ -482,10 +484,20 @@ def _goodness(fitted):
     if not used.any():
         return np.nan
     mean = np.maximum(fitted.mean + fitted.read_variance, 1e-9)[used]
-    expected, variance = cstat_moments(mean)
-    n_free = 3 if fitted.background_known else 4
-    return float((_cstat(fitted, fitted.mean, used) - expected.sum() + n_free)
-                 / np.sqrt(max(variance.sum(), 1e-12)))
+    jacobian = _derivatives(fitted)[:, used]
+    terms = fit_terms(mean[np.newaxis], jacobian[np.newaxis])
+    return float(cstat_z(None, mean, len(jacobian), terms=terms,
+                         statistic=_cstat(fitted, fitted.mean, used))[0])
+
+
+def _derivatives(fitted):
+    """Return the derivatives of the mean, (3, ny, nx), or 4 with a fitted background."""
+    x, y, image = fitted.x, fitted.y, partial(fitted.star.image, *fitted.grid)
+    slopes = [(image(x + dx, y + dy) - image(x - dx, y - dy)) / (2 * STEP)
+              for dx, dy in ((STEP, 0.0), (0.0, STEP))]
+    jacobian = [fitted.image, *(fitted.flux * slope for slope in slopes)]
+    return np.array(jacobian if fitted.background_known
+                    else [*jacobian, np.ones_like(fitted.image)])
 
 
 def _of_noise(fitted, z, found):

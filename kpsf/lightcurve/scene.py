@@ -8,6 +8,7 @@ import numpy as np
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
+from .._kernels.goodness import cstat_z
 from .._kernels.poisson import deviance
 from .._validation import require_choice
 from ..flags import FitFlag
@@ -17,7 +18,6 @@ from ..scenes.noise import excess_noise, scatter, without_spikes
 from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
-from ..statistics import cstat_z
 from .blends import SceneLightCurves
 from .identity import identity_of
 from .series import FLUX_UNIT, LightCurve

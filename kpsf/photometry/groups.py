@@ -3,13 +3,13 @@
 
 import numpy as np
 
+from .._kernels.goodness import fit_z
 from .._kernels.groups import GroupLikelihood
 from .._kernels.poisson import is_impossible
 from .._kernels.shared import Series, solve_series
 from .._kernels.solver import Constraints
 from ..stamps.kernels import profile_of
 from ..stamps.threads import run_on_threads
-from ..statistics import cstat_z
 from .pixel_lists import list_pixels
 
 __all__ = ['fit_groups']
@@ -110,7 +110,7 @@ class _Batch:
         start = np.clip(start, limits.lower, limits.upper)
         fits = solve_series(series, start, _MAX_ITER)
         errors = _errors(fits, limits.free)
-        results = self._results(fits, errors, limits) | self._compare(fits, errors, series.parts)
+        results = self._results(fits, errors, limits) | self._compare(fits, errors, series)
         found.put(self._lists.members.ravel(), **results)
 
     def _run(self, function, parts, watched=False):
@@ -201,13 +201,13 @@ class _Batch:
         values = values.transpose(2, 1, 0).reshape(-1, len(self._order)) / self._scale
         return values[:, np.argsort(self._order)]
 
-    def _compare(self, fits, errors, parts):
+    def _compare(self, fits, errors, series):
         """Return how the fits compare with the counts, as `Found` has it, star by star."""
+        free = series.constraints.free
         lists, n = self._lists, self._lists.members.size
         residual, gof_z = np.empty(len(lists.flat)), np.empty(len(lists.members))
         possible = np.ones(len(lists.members), dtype=bool)
-        n_fitted = np.count_nonzero(errors > 0, axis=0)
-        for part in parts:
+        for part in series.parts:
             likelihood, (_, used) = self.likelihood(part), lists.table(part)
             _, mean = likelihood.mean(fits.params[:, part], np.arange(len(used)))
             if self._profile.lowest < 0 and not self._settings.fits_background:
@@ -216,9 +216,9 @@ class _Batch:
                 possible[part] = ~(hopeless & used).any(axis=1)
             pixels = slice(lists.begin[part.start], lists.begin[part.stop])
             residual[pixels] = (likelihood.counts - mean)[used] / self._settings.gain
-            gof_z[part] = cstat_z(
-                likelihood.counts, np.maximum(np.nan_to_num(mean), 0.0), n_fitted[part],
-                statistic=fits.deviance[part], used=used, axis=1)
+            gof_z[part] = fit_z(
+                likelihood, fits.params[:, part], mean, fits.deviance[part], free,
+                errors[free, part]**2, series.limits(part).prior_precision[free])
         own, owner = residual[lists.place], lists.owner
         centre = np.full(n, np.nan)
         centre[owner[lists.is_centre]] = own[lists.is_centre]

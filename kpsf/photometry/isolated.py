@@ -5,7 +5,6 @@ import numpy as np
 
 from ..flags import FitFlag
 from ..stamps import fit_stamps
-from ..statistics import cstat_z
 
 __all__ = ['fit_isolated']
 
@@ -98,24 +97,20 @@ def _in_units_of_data(fits, place, settings):
 
 def _compare(fits, counts, boxes, image, settings):
     """Return how the fits compare with the counts (n, ny, nx), as `Found` has it."""
-    shift, n, middle = settings.read_noise**2, len(fits), counts[0].size // 2
+    n, middle = len(fits), counts[0].size // 2
     results = {name: np.full(n, np.nan) for name in
-               ('gof_z', 'abs_residual', 'centre_residual', 'chi2')}
+               ('abs_residual', 'centre_residual', 'chi2')}
     error = None if image.error is None else boxes.cut(image.error, np.nan).reshape(n, -1)
-    n_fitted = np.count_nonzero(fits.errors > 0, axis=1)
     for start in range(0, n, _CHUNK):
         part = slice(start, start + _CHUNK)
         own, mean = (images.reshape(-1, counts[0].size)
                      for images in (counts[part], fits.model_images(part)))
         used = np.isfinite(own)
         residual = own - mean if used.all() else np.where(used, own - mean, 0.0)
-        results['gof_z'][part] = cstat_z(
-            own, np.maximum(np.nan_to_num(mean) + shift, 0.0), n_fitted[part],
-            statistic=fits.deviance[part], used=used, axis=1)
         residual /= settings.gain
         results['abs_residual'][part] = np.abs(residual).sum(axis=1)
         results['centre_residual'][part] = np.where(used[:, middle], residual[:, middle], np.nan)
         if error is not None:
             ratio = np.where(used, residual / error[part], 0.0)
             results['chi2'][part] = np.vecdot(ratio, ratio)
-    return {'cstat': fits.deviance, **results}
+    return {'cstat': fits.deviance, 'gof_z': fits.gof_z, **results}

@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from astropy.table import QTable
 
+from .._kernels.goodness import fit_z
 from ..models import total_flux_name
-from ..statistics import cstat_z
 
 __all__ = ['StampFits']
 
@@ -117,19 +117,19 @@ class StampFits:
 
         The C-statistic's distance from its expectation in standard
         deviations (see `~kpsf.goodness_of_fit`); NaN where nothing was
-        fitted. Above about 5 the model is not the whole story and formal
-        errors are too small.
+        fitted, or so few counts that the fit leaves nothing to vary. Above
+        about 5 the model is not the whole story and formal errors are too
+        small.
         """
-        moving = len(self._problem.constraints.free)
-        n_own = (self.errors[:, self._problem.moving[:moving]] > 0).sum(axis=1)
-        z = np.full(len(self), np.nan)
+        problem, z = self._problem, np.full(len(self), np.nan)
+        free = problem.constraints.free
+        variances = self.errors[:, free].T**2
         for rows in self._chunks():
-            likelihood = self._problem.likelihood(rows)
-            _, mean = likelihood.mean(self._all_params(rows), np.arange(len(rows)))
-            mean = np.where(np.isfinite(mean), np.maximum(mean, 0.0), 0.0)
-            used = True if likelihood.weights is None else likelihood.weights > 0
-            z[rows] = cstat_z(likelihood.counts, mean, n_own[rows],
-                              statistic=self.deviance[rows], used=used, axis=1)
+            likelihood, params = problem.likelihood(rows), self._all_params(rows)
+            _, mean = likelihood.mean(params, np.arange(len(rows)))
+            z[rows] = fit_z(likelihood, params, mean, self.deviance[rows], free,
+                            variances[:, rows],
+                            problem.constraints.of(rows).prior_precision[free])
         return z
 
     @cached_property
