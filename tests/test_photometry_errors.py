@@ -263,6 +263,12 @@ def test_errors_that_are_not_positive_stop_where_pixels_count(value):
     assert np.isfinite(measure(error=error, mask=mask)['reduced_chi2']).all()
 
 
+def test_nobody_is_told_to_mask_empty_pixels():
+    counts = np.random.default_rng(5).poisson((make_image() - BACKGROUND).clip(0.1))
+    with pytest.raises(ValueError, match=r'leave error= away, .* but not empty ones'):
+        measure(counts, error=np.sqrt(counts))
+
+
 def test_errors_that_are_not_positive_do_not_matter_elsewhere():
     error = np.sqrt(make_image() + 1)
     error[35:] = 0.0

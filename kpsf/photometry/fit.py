@@ -41,9 +41,11 @@ def _check_error(image, boxes, counted):
     with np.errstate(invalid='ignore'):
         bad = counted & ~(np.isfinite(own) & (own > 0))
     if bad.any():
+        # Roots of counts are 0 in empty pixels, and without these the fit would be biased.
         raise ValueError(f'Errors must be finite and > 0, but {np.count_nonzero(bad)} of '
-                         f'{bad.size} pixels around the stars are not: mask these pixels, or '
-                         'correct the error.')
+                         f'{bad.size} pixels around the stars are not: leave error= away, as no '
+                         "flux depends on it (but for background='error'), or correct it; mask "
+                         'pixels that are bad, but not empty ones, which count.')
 
 
 def _check_starts(sources, settings, usable):
