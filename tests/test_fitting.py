@@ -639,6 +639,31 @@ class TestPixels:
         assert np.all(fvec[~keep.ravel()] == 0.0)
         assert_allclose(fvec[keep.ravel()], 2.0 * fitter.fit_info.fvec)
 
+    def test_weights_of_root_counts_do_not_drop_empty_pixels_silently(self):
+        counts = np.random.default_rng(36).poisson(1.2, X.size)
+        with np.errstate(divide='ignore'):
+            weights = 1.0 / np.sqrt(counts)
+        n_empty = np.count_nonzero(counts == 0)
+        fitter, start = PoissonLikelihoodFitter(), make_line()[1]
+        with pytest.raises(NonFiniteValueError, match=f'{n_empty} of 61 pixels have an infinite '
+                           'weight, as of an error of 0: the likelihood needs no weights'):
+            fitter(start, X, counts, weights=weights)
+        with pytest.warns(AstropyUserWarning, match='Non-Finite input data has been removed'):
+            filtered = fitter(start, X, counts, weights=weights, filter_non_finite=True)
+        assert np.array_equal(filtered.parameters,
+                              fitter(start, X[counts > 0], counts[counts > 0]).parameters)
+
+    @pytest.mark.parametrize('masked', ['value', 'mask'])
+    def test_an_infinite_weight_of_a_masked_pixel_does_not_matter(self, masked):
+        truth, start = make_line()
+        data = np.random.default_rng(37).poisson(truth(X)).astype(float)
+        bad = (X > 3.0) & (X < 5.0)
+        weights = np.where(bad, np.inf, 1.0)
+        broken = np.where(bad, np.nan, data) if masked == 'value' else np.ma.array(data, mask=bad)
+        fitted = PoissonLikelihoodFitter()(start, X, broken, weights=weights)
+        expected = PoissonLikelihoodFitter()(start, X[~bad], data[~bad])
+        assert np.array_equal(fitted.parameters, expected.parameters)
+
     def test_the_size_of_weights_only_scales_the_residuals(self):
         truth, start = make_star()
         data = np.random.default_rng(35).poisson(truth(COLUMNS, ROWS))

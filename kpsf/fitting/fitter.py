@@ -206,10 +206,11 @@ class PoissonLikelihoodFitter(Fitter):
         z : array_like, of any shape, optional
             Data of a 2-D model.
         weights : array_like, of the shape of the data, optional
-            Pixels with a weight <= 0 or not finite are left out. The size of
-            the others does not matter to the fit: they only multiply
-            ``fvec``, so that ``1 / error`` gives the residuals that
-            photutils expects.
+            Pixels with a weight <= 0 or NaN are left out. The size of the
+            others does not matter to the fit: they only multiply ``fvec``,
+            so that ``1 / error`` gives the residuals that photutils
+            expects. An infinite one, as of an error of 0, is an error: the
+            likelihood needs no weights, and empty pixels count in it.
         maxiter : int, optional
             Largest number of evaluations of the likelihood.
         acc, epsilon : float, optional
@@ -219,8 +220,9 @@ class PoissonLikelihoodFitter(Fitter):
         estimate_jacobian : bool, optional
             Whether to ignore the analytic derivatives of the model.
         filter_non_finite : bool, optional
-            Whether to leave out data that are not finite, instead of
-            raising. Data without weight may always be NaN.
+            Whether to leave out data that are not finite or have an
+            infinite weight, instead of raising. Data without weight may
+            always be NaN.
         verblevel : int, optional
             Accepted for the sake of astropy's other fitters and not used.
         inplace : bool, optional
@@ -241,7 +243,7 @@ class PoissonLikelihoodFitter(Fitter):
             parameters or of different shapes; if the background does not fit
             the data; or if the model cannot be fitted.
         astropy.modeling.fitting.NonFiniteValueError
-            If data that count are NaN or infinite.
+            If data that count are NaN or infinite, or a weight is infinite.
 
         Notes
         -----
