@@ -324,6 +324,16 @@ def test_negative_counts_ask_for_what_was_subtracted(here, capsys):
     assert re.search('check that --background-subtracted is .* as --read-noise', line)
 
 
+def test_a_subtracted_background_is_noticed_beside_read_noise(here, capsys):
+    data, header = fits.getdata(here / 'image.fits', header=True)
+    write_image(here / 'subtracted.fits', data - 20.0, header)
+    assert run(here, image='subtracted.fits') == 0
+    line, = capsys.readouterr().err.splitlines()
+    assert re.match('kpsf: warning: .*subtracted.fits: .* below -8 electrons, .* was a background '
+                    'subtracted[?] Pass it as --background-subtracted, or .* as --read-noise',
+                    line)
+
+
 def test_options_reach_the_fits(here, capsys):
     assert run(here, '--box', 9, '--group-separation', 60, '--threads', 2, '--free-width') == 0
     table = QTable.read('image-photometry.ecsv')

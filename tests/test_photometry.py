@@ -34,6 +34,7 @@ from kpsf import (
 )
 from kpsf.photometry.photometry import _of_own_class
 from kpsf.priors import GaussianPrior
+from kpsf.stamps.boxes import Boxes
 
 SHAPE = (48, 52)
 Y, X = np.mgrid[:SHAPE[0], :SHAPE[1]]
@@ -870,3 +871,18 @@ def test_the_goodness_of_fit_knows_the_read_noise(grouped):
     gof_z = table['gof_z'][::1 + grouped]
     assert abs(np.mean(gof_z)) < 4 / np.sqrt(gof_z.size)
     assert abs(np.std(gof_z) - 1) < 4 / np.sqrt(2 * gof_z.size)
+
+
+def test_the_union_of_boxes_is_what_they_cover():
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-6, 36, (2, 12))
+    boxes = Boxes.around(x, y, (5, 7), (30, 28))
+    boxes = boxes.take(boxes.overlaps)
+    rows, columns = np.mgrid[:30, :28]
+    expected = np.zeros((30, 28), dtype=bool)
+    for first_x, first_y in boxes.first:
+        expected |= ((columns >= first_x) & (columns < first_x + 7)
+                     & (rows >= first_y) & (rows < first_y + 5))
+    assert 0 < expected.sum() < expected.size
+    assert np.array_equal(boxes.union(), expected)
+    assert not boxes.take(slice(0, 0)).union().any()

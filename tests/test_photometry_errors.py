@@ -30,11 +30,15 @@ NO_LOCAL_BKG = 2048
 NOT_FITTED = PARTIAL | NO_COVARIANCE | NO_POSITION | NO_FLUX
 
 
-def make_image(seed=1):
-    """Return counts of a pair of stars and of one alone."""
-    mean = BACKGROUND + sum(PSF.evaluate(X, Y, flux, x, y, 2.0) for flux, x, y
+def make_mean():
+    """Return the expected counts of a pair of stars and of one alone."""
+    return BACKGROUND + sum(PSF.evaluate(X, Y, flux, x, y, 2.0) for flux, x, y
                             in [(1000, 10, 10), (1000, 30, 20), (800, 12.1, 10.5)])
-    return np.random.default_rng(seed).poisson(mean).astype(float)
+
+
+def make_image(seed=1):
+    """Return counts of the three stars."""
+    return np.random.default_rng(seed).poisson(make_mean()).astype(float)
 
 
 def stars(**columns):
@@ -151,6 +155,43 @@ def test_read_noise_explains_some_of_what_is_negative():
     assert_whole(measure(data, read_noise=3.0), 3)
     with pytest.raises(ValueError, match='but for read noise of 2, but 1 of 25 pixels'):
         measure(data, read_noise=2.0)
+
+
+def make_image_with_read_noise(sky, read_noise, seed=3):
+    """Return an image of the three stars in electrons, from a CCD."""
+    rng = np.random.default_rng(seed)
+    mean = make_mean() - BACKGROUND + sky
+    return rng.poisson(mean) + rng.normal(0.0, read_noise, SHAPE)
+
+
+@pytest.mark.parametrize('group_id', [[1, 2, 1], [1, 2, 3]])
+@pytest.mark.parametrize(('background', 'remedy'), [
+    ('fit', 'was a background subtracted[?] Pass it as background='),
+    (1.0, 'check that background= is what was subtracted')])
+def test_a_background_that_was_subtracted_is_noticed_beside_read_noise(background, remedy,
+                                                                       group_id):
+    data = make_image_with_read_noise(60.0, 5.0) - 60.0
+    with pytest.warns(AstropyUserWarning, match='pixels around the stars are below -10 electrons, '
+                      f'of which read noise of 5 explains no more than.*{remedy}') as caught:
+        measure(data, stars(group_id=group_id), fit_shape=15, read_noise=5.0,
+                background=background)
+    assert len(caught) == 1
+    assert_whole(measure(data, fit_shape=15, read_noise=5.0, background=60.0), 3)
+
+
+@pytest.mark.parametrize('sky', [0.0, 0.3, 60.0])
+@pytest.mark.parametrize(('gain', 'is_whole'), [(1.0, False), (2.0, True), (8.0, True)])
+def test_read_noise_alone_is_no_reason_to_warn(sky, gain, is_whole):
+    for seed in range(5):
+        data = make_image_with_read_noise(sky, 4.0, seed) / gain
+        data = np.round(data) if is_whole else data
+        assert_whole(measure(data, fit_shape=15, read_noise=4.0, gain=gain), 3)
+
+
+def test_a_few_pixels_far_below_zero_are_no_reason_to_warn():
+    data = make_image_with_read_noise(0.0, 4.0)
+    data[20, 28:33] = data[10, 10:14] = -30.0
+    assert_whole(measure(data, fit_shape=15, read_noise=4.0), 3)
 
 
 @pytest.mark.parametrize('background', ['fit', 0.0, 5.0])

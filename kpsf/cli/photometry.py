@@ -2,12 +2,14 @@
 """`kpsf photometry`: the stars of a FITS image."""
 
 import hashlib
+import warnings
 from functools import partial
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 
 from .._files import stem_of
 from ..photometry import PoissonPSFPhotometry
@@ -271,14 +273,23 @@ def _prepare(options, psf, fwhm, electrons, subtracted):
 
 
 def _fit(photometry, image, mask, stars):
-    """Return the results of a photometry; errors name the options of the command."""
+    """Return the results of a photometry; errors and warnings name the options of the command."""
     try:
-        return photometry(image.data, mask=mask, init_params=stars)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always', AstropyUserWarning)
+            return photometry(image.data, mask=mask, init_params=stars)
     except ValueError as error:
-        text = str(error).replace('as background=', 'as --background-subtracted').replace(
-            'that background= is', 'that --background-subtracted is').replace(
-            'as read_noise=', 'as --read-noise')
-        raise ValueError(text) from error
+        raise ValueError(_as_options(error)) from error
+    finally:
+        for warning in caught:
+            warnings.warn(_as_options(warning.message), warning.category)
+
+
+def _as_options(message):
+    """Return a message that names the options of the command in place of arguments."""
+    return str(message).replace('as background=', 'as --background-subtracted').replace(
+        'that background= is', 'that --background-subtracted is').replace(
+        'as read_noise=', 'as --read-noise')
 
 
 def _describe(photometry):
