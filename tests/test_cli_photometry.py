@@ -224,7 +224,26 @@ def test_positions_that_are_missing_are_flagged_and_the_rest_is_measured(here, c
     table = QTable.read('image-photometry.ecsv')
     require_recovered(table[:3])
     assert (np.asarray(table['flags'])[3:] > 0).all()
-    assert '5 stars, 2 flagged' in capsys.readouterr().out
+    assert ('5 stars, 2 flagged (n_pixels_fit_partial 2, no_covariance 2, no_overlap 1, '
+            'non_finite_position 2, non_finite_flux 2), median' in capsys.readouterr().out)
+
+
+def test_the_summary_says_that_a_psf_or_gain_is_not_right(here, capsys):
+    assert run(here, psf='gaussian:4.0') == 0
+    assert re.search(r'3 stars, 0 flagged, .* sigma; 3 stars above 5: the PSF or the noise is not '
+                     r'right there, see kpsf advise -> image-photometry\.ecsv$',
+                     capsys.readouterr().out)
+    assert run(here, '--gain', 0.2, '--read-noise', 1, '--overwrite') == 0
+    assert re.search(r' -[\d.]+\) sigma; the pixels scatter less than photons do: is the gain '
+                     r'right[?] -> ', capsys.readouterr().out)
+
+
+def test_one_star_is_one(here, capsys):
+    Table({'x': X[:1], 'y': Y[:1]}).write(here / 'one.csv')
+    assert run(here, stars=['--init', here / 'one.csv']) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.search('fits: 1 star to fit; ', first)
+    assert re.search('fits: 1 star, 0 flagged, ', second)
 
 
 @pytest.mark.parametrize('name', ['image.fits.gz', 'many.fits'])

@@ -13,6 +13,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from .._files import stem_of
 from ..photometry import PoissonPSFPhotometry
+from ..photometry.results import FLAGS
 from ..photometry.sources import LARGE_GROUP
 from .checks import (
     as_path,
@@ -44,6 +45,8 @@ __all__ = ['add']
 BOX = 5.0
 # Standard deviations of a star that is found.
 THRESHOLD = 5.0
+# Goodness of fit beyond which a star is told of, and the middle one of all that is too good.
+GOOD, TOO_GOOD = 5.0, -3.0
 
 
 def add(commands):
@@ -198,7 +201,7 @@ def _measure(options, output):
     stars = _find_or_read(options, image, mask, subtracted, psf, electrons)
     groups = _group(options, stars, fwhm)
     photometry = _prepare(options, psf, fwhm, electrons, subtracted)
-    print(f'{options.image}: {len(stars)} stars to fit; {electrons.origin}; '
+    print(f'{options.image}: {_stars(len(stars))} to fit; {electrons.origin}; '
           f'{_describe(photometry)}; groups: {groups}', flush=True)
     results = _fit(photometry, image, mask, stars)
     unit = unit_of(image.header)
@@ -354,9 +357,31 @@ def _summary(results):
     with np.errstate(divide='ignore', invalid='ignore'):
         ratio = np.asarray(results['flux_fit']) / np.asarray(results['flux_err'])
     ratio, gof = (values[np.isfinite(values)] for values in (ratio, np.asarray(results['gof_z'])))
-    counts = f'{len(results)} stars, {np.count_nonzero(results["flags"])} flagged'
+    counts = f'{_stars(len(results))}, {_flagged(np.asarray(results["flags"]))}'
     if not ratio.size or not gof.size:
         return f'{counts}, none fitted'
     low, middle, high = np.percentile(gof, [16, 50, 84])
     return (f'{counts}, median S/N {np.median(ratio):.1f}, goodness of fit {middle:+.1f} '
-            f'({low:+.1f} to {high:+.1f}) sigma')
+            f'({low:+.1f} to {high:+.1f}) sigma{_verdict(gof, middle)}')
+
+
+def _stars(n):
+    """Return a number of stars in words."""
+    return f'{n} star' if n == 1 else f'{n} stars'
+
+
+def _flagged(flags):
+    """Return in words how many stars have flags, and which."""
+    n_by_name = {name: np.count_nonzero(flags & bit) for name, bit in FLAGS.items()}
+    named = ', '.join(f'{name} {n}' for name, n in n_by_name.items() if n)
+    return f'{np.count_nonzero(flags)} flagged' + (f' ({named})' if named else '')
+
+
+def _verdict(gof, middle):
+    """Return what goodnesses of fit (n,) and the middle one mean, empty where all is well."""
+    n_bad = np.count_nonzero(gof > GOOD)
+    words = (f'; {_stars(n_bad)} above {GOOD:g}: the PSF or the noise is not right there, see '
+             'kpsf advise') if n_bad else ''
+    if middle < TOO_GOOD or np.any(gof < -GOOD):
+        words += '; the pixels scatter less than photons do: is the gain right?'
+    return words
