@@ -621,9 +621,10 @@ def test_a_folder_that_cannot_be_written_to_is_noticed_before_the_work(here, cap
 @pytest.mark.parametrize(('table', 'message'), [
     (Table({'x': X, 'mag': Y}), r'needs the columns x and y, or ra and dec, but .* has x, mag'),
     (Table({'x': [], 'y': []}), 'A table of at least one star is needed'),
-    (Table({'x': ['a'], 'y': ['b']}), r'x must be pixels, but in .* it is .*U1'),
-    (Table({'ra': ['10:20'], 'dec': ['5']}), 'ra must be degrees, but in'),
-    (Table({'ra': X, 'dec': Y}, units={'ra': 'm'}), 'ra must be degrees, .* in m: convert'),
+    (Table({'x': ['1.5', 'n/a'], 'y': [1.0, 2.0]}),
+     "Column x must be in pixels, but in .*ecsv it is not all numbers, as 'n/a': correct"),
+    (Table({'ra': ['10:20'], 'dec': ['5']}), "ra must be in degrees, but in .*, as '10:20'"),
+    (Table({'ra': X, 'dec': Y}, units={'ra': 'm'}), 'ra must be in degrees, .* in m: convert'),
     (None, r'there is no file .*table\.ecsv: check the name'),
     (b'\x00\x01\x02 no table', r'table\.ecsv cannot be read \('),
 ])

@@ -1,9 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What is wrong with an image, a table or an option: flags of photutils, or one clear error."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.modeling.models import Gaussian1D, Gaussian2D
 from astropy.nddata import NDData
 from astropy.table import Column, MaskedColumn, QTable, Table
@@ -106,6 +110,19 @@ def test_booleans_are_counts():
                                   make_image().astype(str), None])
 def test_what_is_no_real_number_is_an_error(data):
     with pytest.raises(TypeError, match='data must be an array of real numbers'):
+        PoissonPSFPhotometry(PSF, 5)(data, init_params=stars())
+
+
+@pytest.mark.parametrize(('data', 'found'), [
+    ('image.fits', "it is the path 'image.fits': pass what astropy.io.fits.getdata reads"),
+    (Path('image.fits'), "it is the path 'image.fits'"),
+    (fits.PrimaryHDU(make_image()), 'it is the PrimaryHDU of a FITS file: pass its data'),
+    (fits.HDUList([fits.PrimaryHDU(make_image())]), 'it is a whole FITS file: pass the data'),
+    (make_image() + 0j, 'they are complex'),
+    (make_image().astype(str), 'it is ndarray of <U.*: convert it first'),
+])
+def test_what_is_there_in_the_place_of_an_image_is_named(data, found):
+    with pytest.raises(TypeError, match=f'data must be an array of real numbers, but {found}'):
         PoissonPSFPhotometry(PSF, 5)(data, init_params=stars())
 
 
@@ -652,6 +669,24 @@ def test_options_that_must_not_be_zero(option):
 def test_options_of_another_kind_are_errors(options, error):
     with pytest.raises(error, match='(must|says)'):
         PoissonPSFPhotometry(PSF, 5, **options)
+
+
+@pytest.mark.parametrize(('option', 'remedy'), [
+    ('fitter', 'the likelihood is that of PoissonLikelihoodFitter, or pass that fitter to'),
+    ('fitter_maxiters', 'each fit goes on until it has converged'),
+    ('local_bkg_estimator', "background='fit' fits one around each star"),
+    ('localbkg_estimator', "background='fit' fits one around each star"),
+    ('group_warning_threshold', 'leave it away')])
+def test_other_arguments_of_photutils_say_what_to_do(option, remedy):
+    with pytest.raises(TypeError, match=f'made without {option}=, but it is given: .*{remedy}'):
+        PoissonPSFPhotometry(PSF, 5, **{option: None})
+
+
+def test_unknown_arguments_are_errors_as_everywhere():
+    with pytest.raises(TypeError, match='unexpected keyword argument'):
+        PoissonPSFPhotometry(PSF, 5, box=3)
+    assert 'fitter' not in inspect.signature(PoissonPSFPhotometry).parameters
+    assert 'finder' in inspect.signature(PoissonPSFPhotometry).parameters
 
 
 @pytest.mark.parametrize('background, match', [

@@ -182,8 +182,20 @@ def _floats(column, path, wanted):
         factor = 1.0 if column.unit is None or wanted == 'pixels' else column.unit.to('deg')
         return factor * np.ma.filled(np.ma.masked_array(column, dtype=float), np.nan)
     except (TypeError, ValueError):
-        raise ValueError(f'{column.name} must be {wanted}, but in {path} it is {column.dtype} in '
-                         f'{column.unit}: convert it.') from None
+        found = f'in {column.unit}: convert it' if column.dtype.kind in 'biuf' else (
+            f'not all numbers, as {_first_word(column)!r}: correct the table')
+        raise ValueError(f'Column {column.name} must be in {wanted}, but in {path} it is '
+                         f'{found}.') from None
+
+
+def _first_word(column):
+    """Return the first entry of a column that is no number."""
+    for value in np.ma.compressed(np.ma.asarray(column)):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return str(value)
+    return column.dtype.name
 
 
 def _in_unit(column, unit, path):

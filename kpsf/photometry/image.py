@@ -9,7 +9,7 @@ from astropy.nddata import NDData, StdDevUncertainty
 from astropy.units import Quantity, Unit, UnitConversionError, dimensionless_unscaled
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .._validation import as_float_array, require_finite, require_not_negative
+from .._validation import as_float_array, no_image, require_finite, require_not_negative
 
 __all__ = ['Image', 'read_image']
 
@@ -129,11 +129,10 @@ def _named(unit):
 
 def _real_array(values, name):
     """Return values as float64, without unit and mask; raise unless they are real numbers."""
-    values = np.asarray(np.ma.getdata(getattr(values, 'value', values)))
-    if values.dtype.kind not in 'biuf':
-        raise TypeError(f'{name} must be an array of real numbers, but it is {values.dtype}: '
-                        'convert it, complex numbers to the part that is meant.')
-    return as_float_array(values, name)
+    plain = np.asarray(np.ma.getdata(getattr(values, 'value', values)))
+    if plain.dtype.kind not in 'biuf':
+        raise TypeError(f'{name} must be an array of real numbers, but {no_image(values)}')
+    return as_float_array(plain, name)
 
 
 def _of_shape(values, name, shape):

@@ -20,7 +20,13 @@ from ..stamps.arguments import check_model
 from ..stamps.boxes import Boxes
 from .fit import fit_sources
 from .image import read_image
-from .options import check_background, check_callable, check_prior, check_xy_bounds
+from .options import (
+    check_background,
+    check_callable,
+    check_prior,
+    check_xy_bounds,
+    refuse_others,
+)
 from .results import assemble_results
 from .settings import Settings
 from .sources import (
@@ -141,6 +147,7 @@ class PoissonPSFPhotometry:
     897 +- 31 on 3.6
     """
 
+    @refuse_others
     def __init__(self, psf_model, fit_shape, *, finder=None, grouper=None, background='fit',
                  centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=1.0,
                  read_noise=0.0, progress_bar=False, n_threads=None):
