@@ -391,7 +391,8 @@ def test_units_are_those_of_the_data(grouped):
     init = plain.copy()
     init['flux'], init['local_bkg'] = 1e3 * init['flux'] * u.mJy, 1e-3 * init['local_bkg'] * u.kJy
     init['x'] = init['x'] * u.pix
-    table = PoissonPSFPhotometry(PSF, 9)(data * u.Jy, error=error * u.Jy, init_params=init)
+    table = PoissonPSFPhotometry(PSF, 9, gain=1)(
+        data * u.Jy, error=error * u.Jy, init_params=init)
     for name in ('flux_init', 'flux_fit', 'flux_err', 'local_bkg', 'background_fit',
                  'background_err'):
         assert table[name].unit == u.Jy
@@ -409,12 +410,32 @@ def test_a_background_has_the_unit_of_the_data(background):
     data = draw() - BACKGROUND
     expected = PoissonPSFPhotometry(PSF, 9, background=BACKGROUND)(data, init_params=start())
     init = start(flux=start()['flux'] * u.Jy)
-    table = PoissonPSFPhotometry(PSF, 9, background=background)(
+    table = PoissonPSFPhotometry(PSF, 9, background=background, gain=1)(
         data * u.Jy, error=np.full(SHAPE, BACKGROUND**0.5) * u.Jy, init_params=init)
     assert_allclose(table['flux_fit'].value, expected['flux_fit'], rtol=1e-6)
     # No background needs no unit.
-    none = PoissonPSFPhotometry(PSF, 9, background=0)(draw() * u.Jy, init_params=init)
+    none = PoissonPSFPhotometry(PSF, 9, background=0, gain=1)(
+        draw() * u.Jy, init_params=init)
     assert none['flux_fit'].unit == u.Jy
+
+
+@pytest.mark.parametrize('unit', [u.adu, u.electron / u.s, 1000 * u.electron, u.Jy])
+def test_units_that_are_not_electrons_need_a_gain(unit):
+    unit = u.Unit(unit)
+    init = start(flux=start()['flux'] * unit)
+    with pytest.warns(AstropyUserWarning, match='the data are in .* and gain= is not given: pass '
+                      'the electrons per .* taken to be 1') as caught:
+        PoissonPSFPhotometry(PSF, 9)(draw() * unit, init_params=init)
+    assert len(caught) == 1
+    PoissonPSFPhotometry(PSF, 9, gain=1)(draw() * unit, init_params=init)
+
+
+@pytest.mark.parametrize('unit', [u.electron, u.ph, u.ct, u.electron / u.pix, u.Unit('')])
+def test_electrons_and_counts_need_no_gain(unit):
+    phot = PoissonPSFPhotometry(PSF, 9)
+    assert phot.gain == 1.0
+    table = phot(draw() * unit, init_params=start(flux=start()['flux'] * unit))
+    assert table['flux_fit'].unit == unit
 
 
 @pytest.mark.parametrize('unit', [None, u.electron, u.dimensionless_unscaled])
@@ -437,7 +458,8 @@ def test_nddata_with_an_error_in_another_unit():
     error = np.sqrt(draw() + 1)
     expected = PoissonPSFPhotometry(PSF, 9)(draw(), error=error, init_params=start())
     nddata = NDData(draw(), uncertainty=StdDevUncertainty(1e3 * error, unit=u.mJy), unit=u.Jy)
-    table = PoissonPSFPhotometry(PSF, 9)(nddata, init_params=start(flux=start()['flux'] * u.Jy))
+    table = PoissonPSFPhotometry(PSF, 9, gain=1)(
+        nddata, init_params=start(flux=start()['flux'] * u.Jy))
     assert_allclose(table['reduced_chi2'], expected['reduced_chi2'], rtol=1e-7)
 
 
@@ -671,7 +693,7 @@ def test_the_local_background_is_drawn_around_each_star():
 
 
 def test_images_have_units():
-    phot = PoissonPSFPhotometry(PSF, 9)
+    phot = PoissonPSFPhotometry(PSF, 9, gain=1)
     phot(draw() * u.Jy, init_params=start(flux=start()['flux'] * u.Jy))
     for include in (False, True):
         image = phot.make_model_image(SHAPE, psf_shape=9, include_local_bkg=include)
@@ -683,7 +705,7 @@ def test_images_have_units():
 
 @pytest.mark.parametrize('unit', [None, u.Jy])
 def test_residuals_of_nddata_are_nddata(unit):
-    phot = PoissonPSFPhotometry(PSF, 9)
+    phot = PoissonPSFPhotometry(PSF, 9, gain=1)
     nddata = NDData(draw(), unit=unit, mask=np.zeros(SHAPE, dtype=bool), meta={'object': 'M 13'})
     init = start(grouped=True, flux=start()['flux'] * (unit or 1.0))
     phot(nddata, init_params=init)
@@ -773,7 +795,7 @@ def test_the_table_says_how_it_was_made(phot):
 @pytest.mark.filterwarnings('ignore:Keyword name')
 @pytest.mark.parametrize('unit', [None, u.Jy])
 def test_the_table_survives_files(tmp_path, unit):
-    phot = PoissonPSFPhotometry(PSF, 9, background=0.0, finder=None, grouper=SourceGrouper(4.0))
+    phot = PoissonPSFPhotometry(PSF, 9, background=0.0, gain=1, grouper=SourceGrouper(4.0))
     data, init = draw() * (unit or 1.0), start(flux=start()['flux'] * (unit or 1.0))
     table = phot(data, init_params=init)
     table.write(tmp_path / 'stars.ecsv')

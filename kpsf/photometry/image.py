@@ -6,12 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.nddata import NDData, StdDevUncertainty
-from astropy.units import Quantity, Unit, UnitConversionError, dimensionless_unscaled
+from astropy.units import (
+    Quantity,
+    Unit,
+    UnitConversionError,
+    count,
+    dimensionless_unscaled,
+    electron,
+    photon,
+    pixel,
+)
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .._validation import as_float_array, no_image, require_finite, require_not_negative
 
-__all__ = ['Image', 'read_image']
+__all__ = ['Image', 'read_image', 'warn_unless_counts']
+
+# Units of which one is one electron.
+_COUNTED = (dimensionless_unscaled, electron, photon, count)
 
 
 @dataclass(frozen=True)
@@ -100,6 +112,17 @@ def read_image(data, mask, error, background, gain, read_noise):
     image = Image(values, mask, error, np.zeros(()), unit)
     subtracted = _subtracted(background, image, gain, read_noise)
     return Image(image.data, mask, error, subtracted, unit)
+
+
+def warn_unless_counts(unit):
+    """Warn if data of a unit, which may be None, are not electrons for certain."""
+    if unit is None or unit in _COUNTED or unit * pixel in _COUNTED:
+        return
+    name = _named(unit)
+    warnings.warn(f'The likelihood is that of electrons, but the data are in {name} and gain= is '
+                  f'not given: pass the electrons per {name}, for rates with the exposure time '
+                  'in it. It is taken to be 1; if it is not, errors and gof_z are wrong.',
+                  AstropyUserWarning)
 
 
 def _unpack(nddata):

@@ -19,7 +19,7 @@ from ..normalization import warn_unless_total_flux
 from ..stamps.arguments import check_model
 from ..stamps.boxes import Boxes
 from .fit import fit_sources
-from .image import read_image
+from .image import read_image, warn_unless_counts
 from .options import (
     check_background,
     check_callable,
@@ -92,7 +92,9 @@ class PoissonPSFPhotometry:
         By default a star stays within its box: beyond, there is nothing that
         would lead back.
     gain : float, optional
-        Electrons per unit of the data; for rates, the exposure time.
+        Electrons per unit of the data; for rates, the exposure time. Default:
+        1, with a warning if the unit of the data is neither electrons, photons
+        nor counts.
     read_noise : float, optional
         Standard deviation of the read noise in electrons.
     progress_bar : bool, optional
@@ -149,7 +151,7 @@ class PoissonPSFPhotometry:
 
     @refuse_others
     def __init__(self, psf_model, fit_shape, *, finder=None, grouper=None, background='fit',
-                 centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=1.0,
+                 centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=None,
                  read_noise=0.0, progress_bar=False, n_threads=None):
         if not isinstance(psf_model, Model) or len(psf_model) != 1:
             remedy = 'for example photutils.psf.CircularGaussianPRF(fwhm=2)'
@@ -161,8 +163,9 @@ class PoissonPSFPhotometry:
             check_callable(value, name)
             for value, name in ((finder, 'finder'), (grouper, 'grouper')))
         in_electrons = 'pass it in electrons'
-        self.gain = require_number(gain, 'gain', f'{in_electrons} per unit of the data',
-                                   positive=True)
+        self.gain = 1.0 if gain is None else require_number(
+            gain, 'gain', f'{in_electrons} per unit of the data', positive=True)
+        self._gain_is_assumed = gain is None
         self.read_noise = require_number(read_noise, 'read_noise', in_electrons)
         self.background = check_background(background)
         self.centroid_prior = check_prior(centroid_prior)
@@ -233,6 +236,8 @@ class PoissonPSFPhotometry:
         found = fit_sources(image, sources, boxes, settings)
         results = assemble_results(sources, boxes, image, settings, found)
         results.meta.update(_versions(), psf_class=type(self).__name__, **self._options())
+        if self._gain_is_assumed and self.gain == 1.0:
+            warn_unless_counts(image.unit)
         if np.any(results['flags'] & 8):
             warnings.warn('One or more fit(s) may not have converged. Please check the "flags" '
                           'column in the output table.', AstropyUserWarning)
