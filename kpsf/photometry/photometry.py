@@ -126,8 +126,9 @@ class PoissonPSFPhotometry:
     Besides the columns of photutils, the table has ``cstat``, the C-statistic
     of the fit that a star was in, ``gof_z``, its distance from the expectation
     in standard deviations (see `~kpsf.goodness_of_fit`), and
-    ``background_fit`` with ``background_err``. ``reduced_chi2`` judges the
-    residuals by the given error, and is NaN without one.
+    ``background_fit`` with ``background_err``, NaN where the background is
+    known. ``reduced_chi2`` judges the residuals by the given error, and is NaN
+    without one.
 
     A column ``local_bkg`` of ``init_params`` is a background that the data
     still contain; a group has the mean of its stars.
