@@ -249,7 +249,7 @@ class PoissonLikelihoodFitter(Fitter):
         -----
         Data may be quantities; ``equivalencies=`` is then accepted as well.
         """
-        model = _validate_model(model, self.supported_constraints, copy=not inplace)
+        model = _validated(model, self.supported_constraints, copy=not inplace)
         check_model(model, z is not None)
         self._warn_once_of_flux(model)
         if weights is None and isinstance(self.background, str) and self.background == 'error':
@@ -370,6 +370,16 @@ class PoissonLikelihoodFitter(Fitter):
         residuals = np.zeros(pixels.used.size)
         residuals[pixels.used] = pixels.weights * (mean[copies] / self.gain - pixels.values)
         return residuals
+
+
+def _validated(model, constraints, copy):
+    """Return the model, or a copy of it, that astropy has checked."""
+    if not getattr(model, 'linear', False):
+        return _validate_model(model, constraints, copy=copy)
+    with warnings.catch_warnings():
+        # The linear methods that astropy advises are least squares, which is another question.
+        warnings.filterwarnings('ignore', 'Model is linear in parameters', AstropyUserWarning)
+        return _validate_model(model, constraints, copy=copy)
 
 
 def _store_uncertainties(model, covariance, names):
