@@ -896,6 +896,26 @@ def test_the_goodness_of_fit_knows_the_read_noise(grouped):
     assert abs(np.std(gof_z) - 1) < 4 / np.sqrt(2 * gof_z.size)
 
 
+def test_a_star_that_was_found_does_not_walk_to_its_neighbour():
+    y, x = np.mgrid[:41, :41]
+    mean = 20.0 + PSF.evaluate(x, y, 60000.0, 23.0, 20.0, 2.0) + (
+        PSF.evaluate(x, y, 4000.0, 19.0, 20.0, 2.0))
+    counts = np.random.default_rng(1).poisson(mean)
+    found = PoissonPSFPhotometry(PSF, 13)(counts)
+    faint = found[np.argmin(found['x_init'])]
+    assert abs(faint['x_init'] - 19.0) < 0.1
+    # The bound is the FWHM that the finder measures.
+    assert abs(faint['x_fit'] - faint['x_init']) < 2.3
+    assert faint['flags'] & 32
+    # Told where to start, it may go as far as its box reaches, and does.
+    told = PoissonPSFPhotometry(PSF, 13)(counts, init_params=found['x_init', 'y_init'])
+    assert told['x_fit'][np.argmin(found['x_init'])] - faint['x_init'] > 3.5
+    joint = PoissonPSFPhotometry(PSF, 13, grouper=SourceGrouper(8.0))(counts)
+    faint = joint[np.argmin(joint['x_init'])]
+    assert not faint['flags']
+    assert abs(faint['flux_fit'] - 4000.0) < 4.0 * faint['flux_err']
+
+
 def test_the_union_of_boxes_is_what_they_cover():
     rng = np.random.default_rng(1)
     x, y = rng.uniform(-6, 36, (2, 12))

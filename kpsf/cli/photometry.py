@@ -268,9 +268,10 @@ def _group(options, stars, fwhm):
 def _prepare(options, psf, fwhm, electrons, subtracted):
     """Return the photometry that the options describe."""
     box = options.box or max(2 * int(np.ceil((BOX * fwhm - 1.0) / 2.0)) + 1, 3)
-    # A star that leaves its box is no longer the one that was meant.
+    # A star that leaves its box, or the place where it was found, is no longer the one meant.
+    reach = box / 2 if options.init is not None else min(box / 2, max(fwhm, 1.0))
     return PoissonPSFPhotometry(
-        psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=box / 2,
+        psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=reach,
         centroid_prior=options.centroid_prior, gain=electrons.gain,
         read_noise=electrons.read_noise, n_threads=options.threads)
 

@@ -90,7 +90,8 @@ class PoissonPSFPhotometry:
     xy_bounds : float or (float, float), optional
         Largest distance in pixels along x and y from the starting position.
         By default a star stays within its box: beyond, there is nothing that
-        would lead back.
+        would lead back. One that was found by default stays within a FWHM of
+        where it was found: beyond, it would be another star.
     gain : float, optional
         Electrons per unit of the data; for rates, the exposure time. Default:
         1, with a warning if the unit of the data is neither electrons, photons
@@ -228,6 +229,8 @@ class PoissonPSFPhotometry:
             init_params, self.psf_model, self._names, image, find, self.grouper)
         if sources is None:
             return None
+        if self.finder is None and self.finder_results is not None:
+            settings = self._settings(reach=max(self.finder_results.meta['fwhm'], 1.0))
         x, y = (sources.params[:, self._names.params.index(name)]
                 for name in (self._names.x, self._names.y))
         boxes = Boxes.around(x, y, self.fit_shape, image.data.shape)
@@ -409,10 +412,10 @@ class PoissonPSFPhotometry:
         """Return the `ModelNames`; what is fixed may change between calls."""
         return ModelNames.of(self.psf_model)
 
-    def _settings(self):
-        """Return the `Settings` of the fits."""
+    def _settings(self, reach=np.inf):
+        """Return the `Settings` of fits that stay within ``reach`` of their start by default."""
         fits_background = isinstance(self.background, str) and self.background == 'fit'
-        xy_bounds = tuple(0.5 * size if reach is None else reach for reach, size
+        xy_bounds = tuple(min(0.5 * size, reach) if given is None else given for given, size
                           in zip(self.xy_bounds or (None, None), self.fit_shape[::-1]))
         return Settings(
             model=self.psf_model, names=self._names,
