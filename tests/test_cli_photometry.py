@@ -581,6 +581,8 @@ def test_nothing_is_left_of_a_table_that_cannot_be_written(here, capsys, monkeyp
     (['--mask', '[1]'], "argument --mask: a file is needed, but it is '.1.'"),
     (['-o', '../stars.ecsv'], r'\.\./stars\.ecsv would be read and written: choose'),
     (['--threads', '0'], 'argument --threads: an integer >= 1'),
+    (['--near', '3', '4'], '--near is for stars that are found: leave out --near or --init'),
+    (['--near', '3'], 'argument --near: expected 2 arguments'),
 ])
 def test_wrong_calls_are_one_line_and_nothing_is_done(here, capsys, monkeypatch, arguments,
                                                       message):
@@ -730,6 +732,48 @@ def test_stars_are_found_at_few_counts(here):
     order = np.argsort(table['x_fit'])
     np.testing.assert_allclose(table['x_fit'][order], X, atol=0.8)
     np.testing.assert_allclose(table['y_fit'][order], Y, atol=0.8)
+
+
+def test_the_star_nearest_to_a_place_is_measured(here, capsys):
+    assert run(here, '--overwrite', '--near', 29, 35, stars=[]) == 0
+    table = QTable.read('image-photometry.ecsv')
+    assert len(table) == 1
+    assert abs(table['flux_fit'][0].value - FLUX[1] / GAIN) < 4.0 * table['flux_err'][0].value
+    assert table.meta['near'] == '29 35'
+    assert re.search(r'image\.fits: flux 4\d\d\d[.\d]* \+- [\d.]+ adu at \(30\.\d+, 33\.\d+\); '
+                     '1 star, 0 flagged', capsys.readouterr().out)
+
+
+def test_neighbours_are_fitted_with_the_star_that_is_meant(here):
+    y, x = np.mgrid[:50, :60]
+    psf = CircularGaussianPRF(fwhm=FWHM)
+    mean = expected_counts() + psf.evaluate(x, y, 90000.0, X[1] + 6.0, Y[1], FWHM)
+    write_image(here / 'pair.fits', np.random.default_rng(3).poisson(mean), BUNIT='photon')
+    assert run(here, '-o', 'pair.fits', '--near', 30, 34, image='pair.fits', stars=[]) == 0
+    table = QTable.read('pair.fits')
+    np.testing.assert_allclose(table['x_fit'], [X[1], X[1] + 6.0], atol=0.1)
+    pulls = (table['flux_fit'].value - [FLUX[1], 90000.0]) / table['flux_err'].value
+    assert np.all(np.abs(pulls) < 4.0)
+    assert fits.getheader('pair.fits', 1)['NEAR'] == '30 34'
+
+
+@pytest.mark.parametrize(('near', 'message'), [
+    (['500', '10'], '--near must'), (['nan', '10'], '--near must be two finite numbers')])
+def test_a_place_must_be_in_the_image(here, capsys, near, message):
+    assert run(here, '--near', *near, stars=[]) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not os.listdir()
+
+
+def test_a_place_without_a_star_says_so(here, capsys):
+    counts = np.random.default_rng(4).poisson(40.0, (50, 60))
+    write_image(here / 'empty.fits', counts, BUNIT='electron')
+    assert run(here, '--near', 20, 30, image='empty.fits', stars=[]) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert re.search('No star.* of --near 20 30 is 5 standard deviations above the background.*: '
+                     'correct the place, lower --threshold, or', line)
+    assert not os.listdir()
 
 
 def test_truncated_files_are_refused(kpsf_data, tmp_path, monkeypatch, capsys):

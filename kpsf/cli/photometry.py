@@ -107,6 +107,9 @@ def _add_stars(parser):
                        help='without --init, find the stars that are N standard deviations above '
                        'the local background, where the light under the PSF counts (default: '
                        f'{THRESHOLD:g})')
+    group.add_argument('--near', nargs=2, type=float, metavar=('X', 'Y'),
+                       help='without --init, only the star that is found nearest to this place, '
+                       'in the first row, and those that are fitted jointly with it')
     group.add_argument('--box', type=odd, metavar='N',
                        help='height and width in pixels of what is fitted around each star '
                        f'(default: {BOX:g} FWHM)')
@@ -153,6 +156,8 @@ def _level_or_place(text):
 def _run(options):
     """Measure the stars of an image; return the exit status."""
     _require_psf_options(options)
+    if options.near is not None and options.init is not None:
+        refuse(options, '--near is for stars that are found: leave out --near or --init')
     output = options.output or Path(f'{stem_of(options.image)}-photometry.ecsv')
     _require_outputs(options, output)
     job = partial(_measure, options, output)
@@ -200,6 +205,8 @@ def _measure(options, output):
     fwhm = fwhm_of(psf)
     stars = _find_or_read(options, image, mask, subtracted, psf, electrons)
     groups = _group(options, stars, fwhm)
+    if options.near is not None:
+        stars = stars[stars['group_id'] == stars['group_id'][0]]
     photometry = _prepare(options, psf, fwhm, electrons, subtracted)
     print(f'{options.image}: {_stars(len(stars))} to fit; {electrons.origin}; '
           f'{_describe(photometry)}; groups: {groups}', flush=True)
@@ -212,7 +219,8 @@ def _measure(options, output):
         save_figure(lambda: plot_photometry(photometry, image.data, mask=mask, unit=unit),
                     options.plot, options)
     write_table(table, output, options.overwrite)
-    return f'{options.image}: {_summary(results)} -> {output}'
+    answer = '' if options.near is None else f'{_answer(table[0])}; '
+    return f'{options.image}: {answer}{_summary(results)} -> {output}'
 
 
 def _find_or_read(options, image, mask, subtracted, psf, electrons):
@@ -220,7 +228,11 @@ def _find_or_read(options, image, mask, subtracted, psf, electrons):
     if options.init is not None:
         return read_stars(options.init, image.wcs, unit_of(image.header))
     options.threshold = options.threshold or THRESHOLD
-    return find_stars(image.data, mask, subtracted, psf, options.threshold, electrons)
+    try:
+        return find_stars(image.data, mask, subtracted, psf, options.threshold, electrons,
+                          options.near)
+    except ValueError as error:
+        raise ValueError(str(error).replace('near must', '--near must')) from error
 
 
 def _read_mask(options, image):
@@ -325,7 +337,8 @@ def _meta(options, photometry, electrons, fwhm):
     named = {
         'psf': f'gaussian:{psf:g}' if isinstance(psf, float) else _place_in_words(psf),
         'mask': _place_in_words(options.mask),
-        'init': str(options.init) if options.init is not None else None}
+        'init': str(options.init) if options.init is not None else None,
+        'near': '{:g} {:g}'.format(*options.near) if options.near is not None else None}
     subtracted = options.background_subtracted
     named['background'] = ('fit' if subtracted is None else _place_in_words(subtracted)
                            if isinstance(subtracted, tuple) else float(subtracted))
@@ -351,6 +364,14 @@ def _checksum(path):
     """Return the SHA-256 of a file."""
     with open(path, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def _answer(row):
+    """Return place and flux of a star in words."""
+    flux, error = (getattr(row[name], 'value', row[name]) for name in ('flux_fit', 'flux_err'))
+    unit = getattr(row['flux_fit'], 'unit', '')
+    return (f'flux {flux:.6g} +- {float(f"{error:.3g}"):g} {unit}'.rstrip()
+            + f' at ({row["x_fit"]:.2f}, {row["y_fit"]:.2f})')
 
 
 def _summary(results):
