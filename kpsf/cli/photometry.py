@@ -383,8 +383,9 @@ def _summary(results):
     if not ratio.size or not gof.size:
         return f'{counts}, none fitted'
     low, middle, high = np.percentile(gof, [16, 50, 84])
-    return (f'{counts}, median S/N {np.median(ratio):.1f}, goodness of fit {middle:+.1f} '
-            f'({low:+.1f} to {high:+.1f}) sigma{_verdict(gof, middle)}')
+    median, spread = ('median ', f' ({low:+.1f} to {high:+.1f})') if len(results) > 1 else ('', '')
+    return (f'{counts}, {median}S/N {np.median(ratio):.1f}, goodness of fit {middle:+.1f}{spread} '
+            f'sigma{_verdict(gof, middle)}')
 
 
 def _stars(n):
