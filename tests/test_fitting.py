@@ -255,6 +255,21 @@ class TestStatistics:
             pulls.append((fitter.fit_info.background - 3.0) / fitter.fit_info.background_err)
         assert_standard_normal(np.array(pulls))
 
+    def test_a_background_that_nobody_mentioned_is_asked_for(self):
+        truth, start = make_star()
+        image = np.random.default_rng(9).poisson(truth(COLUMNS, ROWS) + 3.0)
+        fitter = PoissonLikelihoodFitter()
+        fitter(start, COLUMNS, ROWS, image)
+        assert fitter.fit_info.gof_z > 5
+        assert 'background=0 says that the data contain none' in fitter.fit_info.message
+        for background, data in (('fit', image), (3.0, image - 3.0)):
+            fitter = PoissonLikelihoodFitter(background=background)
+            fitter(start, COLUMNS, ROWS, data)
+            assert fitter.fit_info.message.endswith('is below 1e-6.')
+        fitter = PoissonLikelihoodFitter()
+        fitter(start + models.Const2D(2.0), COLUMNS, ROWS, image)
+        assert fitter.fit_info.message.endswith('is below 1e-6.')
+
     def test_no_background_is_found_where_there_is_none(self):
         truth, start = make_star(200.0)
         images = np.random.default_rng(10).poisson(truth(COLUMNS, ROWS), (60, *ROWS.shape))

@@ -46,6 +46,8 @@ _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
 _NO_BACKGROUND = 1e-3
+# Goodness of fit from which on the message asks for the background.
+_POOR = 5.0
 # The one row of a batch of one.
 _ROW = np.zeros(1, dtype=int)
 
@@ -74,7 +76,10 @@ class PoissonLikelihoodFitter(Fitter):
     ----------
     background : float, array_like, callable, 'fit' or 'error', optional
         The background that was subtracted from the data, in their unit, >= 0.
-        It is put back for the likelihood. An array has the shape of the
+        It is put back for the likelihood. The default, 0, says that there is
+        none besides the model: with a PSF alone on data that contain their
+        background, fluxes come out too high, of which only ``gof_z`` and
+        ``message`` tell. An array has the shape of the
         data, or it is a map that is looked up at ``[y, x]``, the coordinates
         then being pixel indices. A callable is called with the coordinates,
         ``background(x, y)`` or ``background(x)``. With ``'fit'`` the data
@@ -348,6 +353,9 @@ class PoissonLikelihoodFitter(Fitter):
         n_free = np.count_nonzero(np.diag(covariance)) if known else len(constraints.free)
         cstat, gof_z = goodness(likelihood.counts[0], whole, n_free)
         status, message = _judge(solution, known, cstat)
+        if gof_z > _POOR and isinstance(self.background, float) and self.background == 0.0:
+            message += (f' But gof_z is {gof_z:.0f}, and background=0 says that the data contain '
+                        "none besides the model: if they do, pass 'fit'.")
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]
         return OptimizeResult(
