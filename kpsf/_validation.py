@@ -2,10 +2,11 @@
 """Checks shared by the public functions, so that each error is worded once."""
 
 import operator
+from os import PathLike
 
 import numpy as np
 
-__all__ = ['DEEPEST_SIGMA', 'as_box', 'as_float_array', 'below_read_noise', 'no_model',
+__all__ = ['DEEPEST_SIGMA', 'as_box', 'as_float_array', 'below_read_noise', 'no_image', 'no_model',
            'require_broadcast', 'require_choice', 'require_finite', 'require_known_names',
            'require_not_negative', 'require_number', 'require_positive_integer',
            'require_proper_prior', 'require_room', 'unpack_pair']
@@ -55,6 +56,19 @@ def no_model(found, remedy):
                 'spacing=1), with its samples per pixel or their spacing in pixels.')
     words = f'the string {found!r}' if isinstance(found, str) else type(found).__name__
     return f'it is {words}: {remedy}.'
+
+
+def no_image(found):
+    """Say what is there in the place of an array of real numbers, and what to do."""
+    if isinstance(found, (str, PathLike)):
+        return f'it is the path {str(found)!r}: pass what astropy.io.fits.getdata reads there.'
+    if hasattr(found, 'header') and hasattr(found, 'data'):
+        return f'it is the {type(found).__name__} of a FITS file: pass its data, hdu.data.'
+    if hasattr(found, 'fileinfo'):
+        return 'it is a whole FITS file: pass the data of an extension, hdulist[0].data.'
+    if np.iscomplexobj(found):
+        return 'they are complex: pass the part that is meant.'
+    return f'it is {_describe(found)}: convert it first.'
 
 
 def require_finite(values, name, remedy):

@@ -224,7 +224,26 @@ def test_positions_that_are_missing_are_flagged_and_the_rest_is_measured(here, c
     table = QTable.read('image-photometry.ecsv')
     require_recovered(table[:3])
     assert (np.asarray(table['flags'])[3:] > 0).all()
-    assert '5 stars, 2 flagged' in capsys.readouterr().out
+    assert ('5 stars, 2 flagged (n_pixels_fit_partial 2, no_covariance 2, no_overlap 1, '
+            'non_finite_position 2, non_finite_flux 2), median' in capsys.readouterr().out)
+
+
+def test_the_summary_says_that_a_psf_or_gain_is_not_right(here, capsys):
+    assert run(here, psf='gaussian:4.0') == 0
+    assert re.search(r'3 stars, 0 flagged, .* sigma; 3 stars above 5: the PSF or the noise is not '
+                     r'right there, see kpsf advise -> image-photometry\.ecsv$',
+                     capsys.readouterr().out)
+    assert run(here, '--gain', 0.2, '--read-noise', 1, '--overwrite') == 0
+    assert re.search(r' -[\d.]+\) sigma; the pixels scatter less than photons do: is the gain '
+                     r'right[?] -> ', capsys.readouterr().out)
+
+
+def test_one_star_is_one(here, capsys):
+    Table({'x': X[:1], 'y': Y[:1]}).write(here / 'one.csv')
+    assert run(here, stars=['--init', here / 'one.csv']) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.search('fits: 1 star to fit; ', first)
+    assert re.search(r'fits: 1 star, 0 flagged, S/N [\d.]+, goodness of fit \S+ sigma -> ', second)
 
 
 @pytest.mark.parametrize('name', ['image.fits.gz', 'many.fits'])
@@ -322,6 +341,16 @@ def test_negative_counts_ask_for_what_was_subtracted(here, capsys):
     assert run(here, '--background-subtracted', 3, image='subtracted.fits') == 1
     line, = capsys.readouterr().err.splitlines()
     assert re.search('check that --background-subtracted is .* as --read-noise', line)
+
+
+def test_a_subtracted_background_is_noticed_beside_read_noise(here, capsys):
+    data, header = fits.getdata(here / 'image.fits', header=True)
+    write_image(here / 'subtracted.fits', data - 20.0, header)
+    assert run(here, image='subtracted.fits') == 0
+    line, = capsys.readouterr().err.splitlines()
+    assert re.match('kpsf: warning: .*subtracted.fits: .* below -8 electrons, .* was a background '
+                    'subtracted[?] Pass it as --background-subtracted, or .* as --read-noise',
+                    line)
 
 
 def test_options_reach_the_fits(here, capsys):
@@ -552,6 +581,8 @@ def test_nothing_is_left_of_a_table_that_cannot_be_written(here, capsys, monkeyp
     (['--mask', '[1]'], "argument --mask: a file is needed, but it is '.1.'"),
     (['-o', '../stars.ecsv'], r'\.\./stars\.ecsv would be read and written: choose'),
     (['--threads', '0'], 'argument --threads: an integer >= 1'),
+    (['--near', '3', '4'], '--near is for stars that are found: leave out --near or --init'),
+    (['--near', '3'], 'argument --near: expected 2 arguments'),
 ])
 def test_wrong_calls_are_one_line_and_nothing_is_done(here, capsys, monkeypatch, arguments,
                                                       message):
@@ -592,9 +623,10 @@ def test_a_folder_that_cannot_be_written_to_is_noticed_before_the_work(here, cap
 @pytest.mark.parametrize(('table', 'message'), [
     (Table({'x': X, 'mag': Y}), r'needs the columns x and y, or ra and dec, but .* has x, mag'),
     (Table({'x': [], 'y': []}), 'A table of at least one star is needed'),
-    (Table({'x': ['a'], 'y': ['b']}), r'x must be pixels, but in .* it is .*U1'),
-    (Table({'ra': ['10:20'], 'dec': ['5']}), 'ra must be degrees, but in'),
-    (Table({'ra': X, 'dec': Y}, units={'ra': 'm'}), 'ra must be degrees, .* in m: convert'),
+    (Table({'x': ['1.5', 'n/a'], 'y': [1.0, 2.0]}),
+     "Column x must be in pixels, but in .*ecsv it is not all numbers, as 'n/a': correct"),
+    (Table({'ra': ['10:20'], 'dec': ['5']}), "ra must be in degrees, but in .*, as '10:20'"),
+    (Table({'ra': X, 'dec': Y}, units={'ra': 'm'}), 'ra must be in degrees, .* in m: convert'),
     (None, r'there is no file .*table\.ecsv: check the name'),
     (b'\x00\x01\x02 no table', r'table\.ecsv cannot be read \('),
 ])
@@ -700,6 +732,48 @@ def test_stars_are_found_at_few_counts(here):
     order = np.argsort(table['x_fit'])
     np.testing.assert_allclose(table['x_fit'][order], X, atol=0.8)
     np.testing.assert_allclose(table['y_fit'][order], Y, atol=0.8)
+
+
+def test_the_star_nearest_to_a_place_is_measured(here, capsys):
+    assert run(here, '--overwrite', '--near', 29, 35, stars=[]) == 0
+    table = QTable.read('image-photometry.ecsv')
+    assert len(table) == 1
+    assert abs(table['flux_fit'][0].value - FLUX[1] / GAIN) < 4.0 * table['flux_err'][0].value
+    assert table.meta['near'] == '29 35'
+    assert re.search(r'image\.fits: flux 4\d\d\d[.\d]* \+- [\d.]+ adu at \(30\.\d+, 33\.\d+\); '
+                     '1 star, 0 flagged', capsys.readouterr().out)
+
+
+def test_neighbours_are_fitted_with_the_star_that_is_meant(here):
+    y, x = np.mgrid[:50, :60]
+    psf = CircularGaussianPRF(fwhm=FWHM)
+    mean = expected_counts() + psf.evaluate(x, y, 90000.0, X[1] + 6.0, Y[1], FWHM)
+    write_image(here / 'pair.fits', np.random.default_rng(3).poisson(mean), BUNIT='photon')
+    assert run(here, '-o', 'pair.fits', '--near', 30, 34, image='pair.fits', stars=[]) == 0
+    table = QTable.read('pair.fits')
+    np.testing.assert_allclose(table['x_fit'], [X[1], X[1] + 6.0], atol=0.1)
+    pulls = (table['flux_fit'].value - [FLUX[1], 90000.0]) / table['flux_err'].value
+    assert np.all(np.abs(pulls) < 4.0)
+    assert fits.getheader('pair.fits', 1)['NEAR'] == '30 34'
+
+
+@pytest.mark.parametrize(('near', 'message'), [
+    (['500', '10'], '--near must'), (['nan', '10'], '--near must be two finite numbers')])
+def test_a_place_must_be_in_the_image(here, capsys, near, message):
+    assert run(here, '--near', *near, stars=[]) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not os.listdir()
+
+
+def test_a_place_without_a_star_says_so(here, capsys):
+    counts = np.random.default_rng(4).poisson(40.0, (50, 60))
+    write_image(here / 'empty.fits', counts, BUNIT='electron')
+    assert run(here, '--near', 20, 30, image='empty.fits', stars=[]) == 1
+    line, = capsys.readouterr().err.splitlines()
+    assert re.search('No star.* of --near 20 30 is 5 standard deviations above the background.*: '
+                     'correct the place, lower --threshold, or', line)
+    assert not os.listdir()
 
 
 def test_truncated_files_are_refused(kpsf_data, tmp_path, monkeypatch, capsys):

@@ -34,6 +34,7 @@ from kpsf import (
 )
 from kpsf.photometry.photometry import _of_own_class
 from kpsf.priors import GaussianPrior
+from kpsf.stamps.boxes import Boxes
 
 SHAPE = (48, 52)
 Y, X = np.mgrid[:SHAPE[0], :SHAPE[1]]
@@ -178,8 +179,9 @@ def test_the_columns_are_those_of_photutils_and_four_more():
     assert table.colnames == [*PHOTUTILS_COLUMNS, 'cstat', 'gof_z', 'background_fit',
                               'background_err', 'flags']
     known = PoissonPSFPhotometry(PSF, 9, background=BACKGROUND)(draw(), init_params=start())
-    assert known.colnames == [*PHOTUTILS_COLUMNS, 'cstat', 'gof_z', 'background_fit', 'flags']
+    assert known.colnames == table.colnames
     assert np.isnan(known['background_fit']).all()
+    assert np.isnan(known['background_err']).all()
     assert np.isnan(table['reduced_chi2']).all()
     assert_allclose(table['background_fit'], BACKGROUND, atol=1.0)
 
@@ -390,7 +392,8 @@ def test_units_are_those_of_the_data(grouped):
     init = plain.copy()
     init['flux'], init['local_bkg'] = 1e3 * init['flux'] * u.mJy, 1e-3 * init['local_bkg'] * u.kJy
     init['x'] = init['x'] * u.pix
-    table = PoissonPSFPhotometry(PSF, 9)(data * u.Jy, error=error * u.Jy, init_params=init)
+    table = PoissonPSFPhotometry(PSF, 9, gain=1)(
+        data * u.Jy, error=error * u.Jy, init_params=init)
     for name in ('flux_init', 'flux_fit', 'flux_err', 'local_bkg', 'background_fit',
                  'background_err'):
         assert table[name].unit == u.Jy
@@ -408,12 +411,32 @@ def test_a_background_has_the_unit_of_the_data(background):
     data = draw() - BACKGROUND
     expected = PoissonPSFPhotometry(PSF, 9, background=BACKGROUND)(data, init_params=start())
     init = start(flux=start()['flux'] * u.Jy)
-    table = PoissonPSFPhotometry(PSF, 9, background=background)(
+    table = PoissonPSFPhotometry(PSF, 9, background=background, gain=1)(
         data * u.Jy, error=np.full(SHAPE, BACKGROUND**0.5) * u.Jy, init_params=init)
     assert_allclose(table['flux_fit'].value, expected['flux_fit'], rtol=1e-6)
     # No background needs no unit.
-    none = PoissonPSFPhotometry(PSF, 9, background=0)(draw() * u.Jy, init_params=init)
+    none = PoissonPSFPhotometry(PSF, 9, background=0, gain=1)(
+        draw() * u.Jy, init_params=init)
     assert none['flux_fit'].unit == u.Jy
+
+
+@pytest.mark.parametrize('unit', [u.adu, u.electron / u.s, 1000 * u.electron, u.Jy])
+def test_units_that_are_not_electrons_need_a_gain(unit):
+    unit = u.Unit(unit)
+    init = start(flux=start()['flux'] * unit)
+    with pytest.warns(AstropyUserWarning, match='the data are in .* and gain= is not given: pass '
+                      'the electrons per .* taken to be 1') as caught:
+        PoissonPSFPhotometry(PSF, 9)(draw() * unit, init_params=init)
+    assert len(caught) == 1
+    PoissonPSFPhotometry(PSF, 9, gain=1)(draw() * unit, init_params=init)
+
+
+@pytest.mark.parametrize('unit', [u.electron, u.ph, u.ct, u.electron / u.pix, u.Unit('')])
+def test_electrons_and_counts_need_no_gain(unit):
+    phot = PoissonPSFPhotometry(PSF, 9)
+    assert phot.gain == 1.0
+    table = phot(draw() * unit, init_params=start(flux=start()['flux'] * unit))
+    assert table['flux_fit'].unit == unit
 
 
 @pytest.mark.parametrize('unit', [None, u.electron, u.dimensionless_unscaled])
@@ -436,7 +459,8 @@ def test_nddata_with_an_error_in_another_unit():
     error = np.sqrt(draw() + 1)
     expected = PoissonPSFPhotometry(PSF, 9)(draw(), error=error, init_params=start())
     nddata = NDData(draw(), uncertainty=StdDevUncertainty(1e3 * error, unit=u.mJy), unit=u.Jy)
-    table = PoissonPSFPhotometry(PSF, 9)(nddata, init_params=start(flux=start()['flux'] * u.Jy))
+    table = PoissonPSFPhotometry(PSF, 9, gain=1)(
+        nddata, init_params=start(flux=start()['flux'] * u.Jy))
     assert_allclose(table['reduced_chi2'], expected['reduced_chi2'], rtol=1e-7)
 
 
@@ -670,7 +694,7 @@ def test_the_local_background_is_drawn_around_each_star():
 
 
 def test_images_have_units():
-    phot = PoissonPSFPhotometry(PSF, 9)
+    phot = PoissonPSFPhotometry(PSF, 9, gain=1)
     phot(draw() * u.Jy, init_params=start(flux=start()['flux'] * u.Jy))
     for include in (False, True):
         image = phot.make_model_image(SHAPE, psf_shape=9, include_local_bkg=include)
@@ -682,7 +706,7 @@ def test_images_have_units():
 
 @pytest.mark.parametrize('unit', [None, u.Jy])
 def test_residuals_of_nddata_are_nddata(unit):
-    phot = PoissonPSFPhotometry(PSF, 9)
+    phot = PoissonPSFPhotometry(PSF, 9, gain=1)
     nddata = NDData(draw(), unit=unit, mask=np.zeros(SHAPE, dtype=bool), meta={'object': 'M 13'})
     init = start(grouped=True, flux=start()['flux'] * (unit or 1.0))
     phot(nddata, init_params=init)
@@ -772,7 +796,7 @@ def test_the_table_says_how_it_was_made(phot):
 @pytest.mark.filterwarnings('ignore:Keyword name')
 @pytest.mark.parametrize('unit', [None, u.Jy])
 def test_the_table_survives_files(tmp_path, unit):
-    phot = PoissonPSFPhotometry(PSF, 9, background=0.0, finder=None, grouper=SourceGrouper(4.0))
+    phot = PoissonPSFPhotometry(PSF, 9, background=0.0, gain=1, grouper=SourceGrouper(4.0))
     data, init = draw() * (unit or 1.0), start(flux=start()['flux'] * (unit or 1.0))
     table = phot(data, init_params=init)
     table.write(tmp_path / 'stars.ecsv')
@@ -870,3 +894,38 @@ def test_the_goodness_of_fit_knows_the_read_noise(grouped):
     gof_z = table['gof_z'][::1 + grouped]
     assert abs(np.mean(gof_z)) < 4 / np.sqrt(gof_z.size)
     assert abs(np.std(gof_z) - 1) < 4 / np.sqrt(2 * gof_z.size)
+
+
+def test_a_star_that_was_found_does_not_walk_to_its_neighbour():
+    y, x = np.mgrid[:41, :41]
+    mean = 20.0 + PSF.evaluate(x, y, 60000.0, 23.0, 20.0, 2.0) + (
+        PSF.evaluate(x, y, 4000.0, 19.0, 20.0, 2.0))
+    counts = np.random.default_rng(1).poisson(mean)
+    found = PoissonPSFPhotometry(PSF, 13)(counts)
+    faint = found[np.argmin(found['x_init'])]
+    assert abs(faint['x_init'] - 19.0) < 0.1
+    # The bound is the FWHM that the finder measures.
+    assert abs(faint['x_fit'] - faint['x_init']) < 2.3
+    assert faint['flags'] & 32
+    # Told where to start, it may go as far as its box reaches, and does.
+    told = PoissonPSFPhotometry(PSF, 13)(counts, init_params=found['x_init', 'y_init'])
+    assert told['x_fit'][np.argmin(found['x_init'])] - faint['x_init'] > 3.5
+    joint = PoissonPSFPhotometry(PSF, 13, grouper=SourceGrouper(8.0))(counts)
+    faint = joint[np.argmin(joint['x_init'])]
+    assert not faint['flags']
+    assert abs(faint['flux_fit'] - 4000.0) < 4.0 * faint['flux_err']
+
+
+def test_the_union_of_boxes_is_what_they_cover():
+    rng = np.random.default_rng(1)
+    x, y = rng.uniform(-6, 36, (2, 12))
+    boxes = Boxes.around(x, y, (5, 7), (30, 28))
+    boxes = boxes.take(boxes.overlaps)
+    rows, columns = np.mgrid[:30, :28]
+    expected = np.zeros((30, 28), dtype=bool)
+    for first_x, first_y in boxes.first:
+        expected |= ((columns >= first_x) & (columns < first_x + 7)
+                     & (rows >= first_y) & (rows < first_y + 5))
+    assert 0 < expected.sum() < expected.size
+    assert np.array_equal(boxes.union(), expected)
+    assert not boxes.take(slice(0, 0)).union().any()

@@ -1,9 +1,13 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """What is wrong with an image, a table or an option: flags of photutils, or one clear error."""
 
+import inspect
+from pathlib import Path
+
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.io import fits
 from astropy.modeling.models import Gaussian1D, Gaussian2D
 from astropy.nddata import NDData
 from astropy.table import Column, MaskedColumn, QTable, Table
@@ -30,11 +34,15 @@ NO_LOCAL_BKG = 2048
 NOT_FITTED = PARTIAL | NO_COVARIANCE | NO_POSITION | NO_FLUX
 
 
-def make_image(seed=1):
-    """Return counts of a pair of stars and of one alone."""
-    mean = BACKGROUND + sum(PSF.evaluate(X, Y, flux, x, y, 2.0) for flux, x, y
+def make_mean():
+    """Return the expected counts of a pair of stars and of one alone."""
+    return BACKGROUND + sum(PSF.evaluate(X, Y, flux, x, y, 2.0) for flux, x, y
                             in [(1000, 10, 10), (1000, 30, 20), (800, 12.1, 10.5)])
-    return np.random.default_rng(seed).poisson(mean).astype(float)
+
+
+def make_image(seed=1):
+    """Return counts of the three stars."""
+    return np.random.default_rng(seed).poisson(make_mean()).astype(float)
 
 
 def stars(**columns):
@@ -105,6 +113,19 @@ def test_what_is_no_real_number_is_an_error(data):
         PoissonPSFPhotometry(PSF, 5)(data, init_params=stars())
 
 
+@pytest.mark.parametrize(('data', 'found'), [
+    ('image.fits', "it is the path 'image.fits': pass what astropy.io.fits.getdata reads"),
+    (Path('image.fits'), "it is the path 'image.fits'"),
+    (fits.PrimaryHDU(make_image()), 'it is the PrimaryHDU of a FITS file: pass its data'),
+    (fits.HDUList([fits.PrimaryHDU(make_image())]), 'it is a whole FITS file: pass the data'),
+    (make_image() + 0j, 'they are complex'),
+    (make_image().astype(str), 'it is ndarray of <U.*: convert it first'),
+])
+def test_what_is_there_in_the_place_of_an_image_is_named(data, found):
+    with pytest.raises(TypeError, match=f'data must be an array of real numbers, but {found}'):
+        PoissonPSFPhotometry(PSF, 5)(data, init_params=stars())
+
+
 @pytest.mark.parametrize('data', [make_image()[0], make_image()[np.newaxis], 3.0])
 def test_data_are_one_image(data):
     with pytest.raises(ValueError, match='data must be one image, a 2D array, but its shape'):
@@ -151,6 +172,43 @@ def test_read_noise_explains_some_of_what_is_negative():
     assert_whole(measure(data, read_noise=3.0), 3)
     with pytest.raises(ValueError, match='but for read noise of 2, but 1 of 25 pixels'):
         measure(data, read_noise=2.0)
+
+
+def make_image_with_read_noise(sky, read_noise, seed=3):
+    """Return an image of the three stars in electrons, from a CCD."""
+    rng = np.random.default_rng(seed)
+    mean = make_mean() - BACKGROUND + sky
+    return rng.poisson(mean) + rng.normal(0.0, read_noise, SHAPE)
+
+
+@pytest.mark.parametrize('group_id', [[1, 2, 1], [1, 2, 3]])
+@pytest.mark.parametrize(('background', 'remedy'), [
+    ('fit', 'was a background subtracted[?] Pass it as background='),
+    (1.0, 'check that background= is what was subtracted')])
+def test_a_background_that_was_subtracted_is_noticed_beside_read_noise(background, remedy,
+                                                                       group_id):
+    data = make_image_with_read_noise(60.0, 5.0) - 60.0
+    with pytest.warns(AstropyUserWarning, match='pixels around the stars are below -10 electrons, '
+                      f'of which read noise of 5 explains no more than.*{remedy}') as caught:
+        measure(data, stars(group_id=group_id), fit_shape=15, read_noise=5.0,
+                background=background)
+    assert len(caught) == 1
+    assert_whole(measure(data, fit_shape=15, read_noise=5.0, background=60.0), 3)
+
+
+@pytest.mark.parametrize('sky', [0.0, 0.3, 60.0])
+@pytest.mark.parametrize(('gain', 'is_whole'), [(1.0, False), (2.0, True), (8.0, True)])
+def test_read_noise_alone_is_no_reason_to_warn(sky, gain, is_whole):
+    for seed in range(5):
+        data = make_image_with_read_noise(sky, 4.0, seed) / gain
+        data = np.round(data) if is_whole else data
+        assert_whole(measure(data, fit_shape=15, read_noise=4.0, gain=gain), 3)
+
+
+def test_a_few_pixels_far_below_zero_are_no_reason_to_warn():
+    data = make_image_with_read_noise(0.0, 4.0)
+    data[20, 28:33] = data[10, 10:14] = -30.0
+    assert_whole(measure(data, fit_shape=15, read_noise=4.0), 3)
 
 
 @pytest.mark.parametrize('background', ['fit', 0.0, 5.0])
@@ -261,6 +319,12 @@ def test_errors_that_are_not_positive_stop_where_pixels_count(value):
     mask = np.zeros(SHAPE, dtype=bool)
     mask[10, 10] = True
     assert np.isfinite(measure(error=error, mask=mask)['reduced_chi2']).all()
+
+
+def test_nobody_is_told_to_mask_empty_pixels():
+    counts = np.random.default_rng(5).poisson((make_image() - BACKGROUND).clip(0.1))
+    with pytest.raises(ValueError, match=r'leave error= away, .* but not empty ones'):
+        measure(counts, error=np.sqrt(counts))
 
 
 def test_errors_that_are_not_positive_do_not_matter_elsewhere():
@@ -605,6 +669,24 @@ def test_options_that_must_not_be_zero(option):
 def test_options_of_another_kind_are_errors(options, error):
     with pytest.raises(error, match='(must|says)'):
         PoissonPSFPhotometry(PSF, 5, **options)
+
+
+@pytest.mark.parametrize(('option', 'remedy'), [
+    ('fitter', 'the likelihood is that of PoissonLikelihoodFitter, or pass that fitter to'),
+    ('fitter_maxiters', 'each fit goes on until it has converged'),
+    ('local_bkg_estimator', "background='fit' fits one around each star"),
+    ('localbkg_estimator', "background='fit' fits one around each star"),
+    ('group_warning_threshold', 'leave it away')])
+def test_other_arguments_of_photutils_say_what_to_do(option, remedy):
+    with pytest.raises(TypeError, match=f'made without {option}=, but it is given: .*{remedy}'):
+        PoissonPSFPhotometry(PSF, 5, **{option: None})
+
+
+def test_unknown_arguments_are_errors_as_everywhere():
+    with pytest.raises(TypeError, match='unexpected keyword argument'):
+        PoissonPSFPhotometry(PSF, 5, box=3)
+    assert 'fitter' not in inspect.signature(PoissonPSFPhotometry).parameters
+    assert 'finder' in inspect.signature(PoissonPSFPhotometry).parameters
 
 
 @pytest.mark.parametrize('background, match', [

@@ -2,15 +2,18 @@
 """`kpsf photometry`: the stars of a FITS image."""
 
 import hashlib
+import warnings
 from functools import partial
 from pathlib import Path
 
 import astropy.units as u
 import numpy as np
 from astropy.table import QTable
+from astropy.utils.exceptions import AstropyUserWarning
 
 from .._files import stem_of
 from ..photometry import PoissonPSFPhotometry
+from ..photometry.results import FLAGS
 from ..photometry.sources import LARGE_GROUP
 from .checks import (
     as_path,
@@ -42,6 +45,8 @@ __all__ = ['add']
 BOX = 5.0
 # Standard deviations of a star that is found.
 THRESHOLD = 5.0
+# Goodness of fit beyond which a star is told of, and the middle one of all that is too good.
+GOOD, TOO_GOOD = 5.0, -3.0
 
 
 def add(commands):
@@ -102,6 +107,9 @@ def _add_stars(parser):
                        help='without --init, find the stars that are N standard deviations above '
                        'the local background, where the light under the PSF counts (default: '
                        f'{THRESHOLD:g})')
+    group.add_argument('--near', nargs=2, type=float, metavar=('X', 'Y'),
+                       help='without --init, only the star that is found nearest to this place, '
+                       'in the first row, and those that are fitted jointly with it')
     group.add_argument('--box', type=odd, metavar='N',
                        help='height and width in pixels of what is fitted around each star '
                        f'(default: {BOX:g} FWHM)')
@@ -148,6 +156,8 @@ def _level_or_place(text):
 def _run(options):
     """Measure the stars of an image; return the exit status."""
     _require_psf_options(options)
+    if options.near is not None and options.init is not None:
+        refuse(options, '--near is for stars that are found: leave out --near or --init')
     output = options.output or Path(f'{stem_of(options.image)}-photometry.ecsv')
     _require_outputs(options, output)
     job = partial(_measure, options, output)
@@ -195,8 +205,10 @@ def _measure(options, output):
     fwhm = fwhm_of(psf)
     stars = _find_or_read(options, image, mask, subtracted, psf, electrons)
     groups = _group(options, stars, fwhm)
+    if options.near is not None:
+        stars = stars[stars['group_id'] == stars['group_id'][0]]
     photometry = _prepare(options, psf, fwhm, electrons, subtracted)
-    print(f'{options.image}: {len(stars)} stars to fit; {electrons.origin}; '
+    print(f'{options.image}: {_stars(len(stars))} to fit; {electrons.origin}; '
           f'{_describe(photometry)}; groups: {groups}', flush=True)
     results = _fit(photometry, image, mask, stars)
     unit = unit_of(image.header)
@@ -207,7 +219,8 @@ def _measure(options, output):
         save_figure(lambda: plot_photometry(photometry, image.data, mask=mask, unit=unit),
                     options.plot, options)
     write_table(table, output, options.overwrite)
-    return f'{options.image}: {_summary(results)} -> {output}'
+    answer = '' if options.near is None else f'{_answer(table[0])}; '
+    return f'{options.image}: {answer}{_summary(results)} -> {output}'
 
 
 def _find_or_read(options, image, mask, subtracted, psf, electrons):
@@ -215,7 +228,11 @@ def _find_or_read(options, image, mask, subtracted, psf, electrons):
     if options.init is not None:
         return read_stars(options.init, image.wcs, unit_of(image.header))
     options.threshold = options.threshold or THRESHOLD
-    return find_stars(image.data, mask, subtracted, psf, options.threshold, electrons)
+    try:
+        return find_stars(image.data, mask, subtracted, psf, options.threshold, electrons,
+                          options.near)
+    except ValueError as error:
+        raise ValueError(str(error).replace('near must', '--near must')) from error
 
 
 def _read_mask(options, image):
@@ -263,22 +280,32 @@ def _group(options, stars, fwhm):
 def _prepare(options, psf, fwhm, electrons, subtracted):
     """Return the photometry that the options describe."""
     box = options.box or max(2 * int(np.ceil((BOX * fwhm - 1.0) / 2.0)) + 1, 3)
-    # A star that leaves its box is no longer the one that was meant.
+    # A star that leaves its box, or the place where it was found, is no longer the one meant.
+    reach = box / 2 if options.init is not None else min(box / 2, max(fwhm, 1.0))
     return PoissonPSFPhotometry(
-        psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=box / 2,
+        psf, box, background='fit' if subtracted is None else subtracted, xy_bounds=reach,
         centroid_prior=options.centroid_prior, gain=electrons.gain,
         read_noise=electrons.read_noise, n_threads=options.threads)
 
 
 def _fit(photometry, image, mask, stars):
-    """Return the results of a photometry; errors name the options of the command."""
+    """Return the results of a photometry; errors and warnings name the options of the command."""
     try:
-        return photometry(image.data, mask=mask, init_params=stars)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('always', AstropyUserWarning)
+            return photometry(image.data, mask=mask, init_params=stars)
     except ValueError as error:
-        text = str(error).replace('as background=', 'as --background-subtracted').replace(
-            'that background= is', 'that --background-subtracted is').replace(
-            'as read_noise=', 'as --read-noise')
-        raise ValueError(text) from error
+        raise ValueError(_as_options(error)) from error
+    finally:
+        for warning in caught:
+            warnings.warn(_as_options(warning.message), warning.category)
+
+
+def _as_options(message):
+    """Return a message that names the options of the command in place of arguments."""
+    return str(message).replace('as background=', 'as --background-subtracted').replace(
+        'that background= is', 'that --background-subtracted is').replace(
+        'as read_noise=', 'as --read-noise')
 
 
 def _describe(photometry):
@@ -310,7 +337,8 @@ def _meta(options, photometry, electrons, fwhm):
     named = {
         'psf': f'gaussian:{psf:g}' if isinstance(psf, float) else _place_in_words(psf),
         'mask': _place_in_words(options.mask),
-        'init': str(options.init) if options.init is not None else None}
+        'init': str(options.init) if options.init is not None else None,
+        'near': '{:g} {:g}'.format(*options.near) if options.near is not None else None}
     subtracted = options.background_subtracted
     named['background'] = ('fit' if subtracted is None else _place_in_words(subtracted)
                            if isinstance(subtracted, tuple) else float(subtracted))
@@ -338,14 +366,45 @@ def _checksum(path):
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
+def _answer(row):
+    """Return place and flux of a star in words."""
+    flux, error = (getattr(row[name], 'value', row[name]) for name in ('flux_fit', 'flux_err'))
+    unit = getattr(row['flux_fit'], 'unit', '')
+    return (f'flux {flux:.6g} +- {float(f"{error:.3g}"):g} {unit}'.rstrip()
+            + f' at ({row["x_fit"]:.2f}, {row["y_fit"]:.2f})')
+
+
 def _summary(results):
     """Return in words how the fits went."""
     with np.errstate(divide='ignore', invalid='ignore'):
         ratio = np.asarray(results['flux_fit']) / np.asarray(results['flux_err'])
     ratio, gof = (values[np.isfinite(values)] for values in (ratio, np.asarray(results['gof_z'])))
-    counts = f'{len(results)} stars, {np.count_nonzero(results["flags"])} flagged'
+    counts = f'{_stars(len(results))}, {_flagged(np.asarray(results["flags"]))}'
     if not ratio.size or not gof.size:
         return f'{counts}, none fitted'
     low, middle, high = np.percentile(gof, [16, 50, 84])
-    return (f'{counts}, median S/N {np.median(ratio):.1f}, goodness of fit {middle:+.1f} '
-            f'({low:+.1f} to {high:+.1f}) sigma')
+    median, spread = ('median ', f' ({low:+.1f} to {high:+.1f})') if len(results) > 1 else ('', '')
+    return (f'{counts}, {median}S/N {np.median(ratio):.1f}, goodness of fit {middle:+.1f}{spread} '
+            f'sigma{_verdict(gof, middle)}')
+
+
+def _stars(n):
+    """Return a number of stars in words."""
+    return f'{n} star' if n == 1 else f'{n} stars'
+
+
+def _flagged(flags):
+    """Return in words how many stars have flags, and which."""
+    n_by_name = {name: np.count_nonzero(flags & bit) for name, bit in FLAGS.items()}
+    named = ', '.join(f'{name} {n}' for name, n in n_by_name.items() if n)
+    return f'{np.count_nonzero(flags)} flagged' + (f' ({named})' if named else '')
+
+
+def _verdict(gof, middle):
+    """Return what goodnesses of fit (n,) and the middle one mean, empty where all is well."""
+    n_bad = np.count_nonzero(gof > GOOD)
+    words = (f'; {_stars(n_bad)} above {GOOD:g}: the PSF or the noise is not right there, see '
+             'kpsf advise') if n_bad else ''
+    if middle < TOO_GOOD or np.any(gof < -GOOD):
+        words += '; the pixels scatter less than photons do: is the gain right?'
+    return words

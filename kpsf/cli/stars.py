@@ -2,6 +2,7 @@
 """The stars that a command fits: from a table, or found in the image."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 from astropy.coordinates import SkyCoord
@@ -63,7 +64,7 @@ def read_stars(path, wcs, unit):
     return stars
 
 
-def find_stars(data, mask, subtracted, psf, threshold, electrons):
+def find_stars(data, mask, subtracted, psf, threshold, electrons, near=None):
     """Find stars above the local background, see `~kpsf.guidance.locate_source`.
 
     Parameters
@@ -76,6 +77,8 @@ def find_stars(data, mask, subtracted, psf, threshold, electrons):
     threshold : float
         In standard deviations of the noise.
     electrons : Electrons
+    near : (float, float), optional
+        The star that is found nearest to this place comes first.
 
     Returns
     -------
@@ -85,16 +88,43 @@ def find_stars(data, mask, subtracted, psf, threshold, electrons):
     Raises
     ------
     ValueError
-        If there are none.
+        If there are none, or none near the place.
     """
     known = None if subtracted is None else electrons.gain * np.where(mask, 0.0, subtracted)
     counts = electrons.gain * np.where(mask, 0.0, data) + (0.0 if known is None else known)
-    found = locate_source(counts, psf, background=known, mask=mask, n=None, threshold=threshold,
-                          read_variance=electrons.read_noise**2)
+    find = partial(locate_source, counts, psf, background=known, mask=mask, threshold=threshold,
+                   read_variance=electrons.read_noise**2)
+    if near is not None:
+        first = find(near=near, n=1)
+        _require_near(first, near, threshold)
+        return _with_others(first, find(n=None))
+    found = find(n=None)
     if not len(found):
         raise ValueError(f'No star is {threshold:g} standard deviations above the background: '
                          'lower --threshold, or check the FWHM of --psf.')
     return Table(found['x', 'y'])
+
+
+def _require_near(found, near, threshold):
+    """Raise unless a star was found near a place."""
+    if len(found):
+        return
+    within, (x, y) = found.meta.get('within'), near
+    reach = '' if within is None else f' within {within:.3g} pixels'
+    nearest = found.meta.get('nearest')
+    rest = '' if nearest is None else (
+        f' (the nearest is {nearest[2]:.1f} pixels away, at {nearest[0]:.1f} {nearest[1]:.1f})')
+    raise ValueError(f'No star{reach} of --near {x:g} {y:g} is {threshold:g} standard deviations '
+                     f'above the background{rest}: correct the place, lower --threshold, or have '
+                     'the place itself measured by --init with --centroid-prior.')
+
+
+def _with_others(first, found):
+    """Return x and y of a star, and then of all others that were found."""
+    away = np.hypot(found['x'] - first['x'], found['y'] - first['y'])
+    # Found once more, it is at about the same place.
+    other = away > 0.5 * first.meta['fwhm']
+    return Table({axis: np.append(first[axis], found[axis][other]) for axis in 'xy'})
 
 
 def group_stars(stars, fwhm, separation=None):
@@ -182,8 +212,20 @@ def _floats(column, path, wanted):
         factor = 1.0 if column.unit is None or wanted == 'pixels' else column.unit.to('deg')
         return factor * np.ma.filled(np.ma.masked_array(column, dtype=float), np.nan)
     except (TypeError, ValueError):
-        raise ValueError(f'{column.name} must be {wanted}, but in {path} it is {column.dtype} in '
-                         f'{column.unit}: convert it.') from None
+        found = f'in {column.unit}: convert it' if column.dtype.kind in 'biuf' else (
+            f'not all numbers, as {_first_word(column)!r}: correct the table')
+        raise ValueError(f'Column {column.name} must be in {wanted}, but in {path} it is '
+                         f'{found}.') from None
+
+
+def _first_word(column):
+    """Return the first entry of a column that is no number."""
+    for value in np.ma.compressed(np.ma.asarray(column)):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return str(value)
+    return column.dtype.name
 
 
 def _in_unit(column, unit, path):

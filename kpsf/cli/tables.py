@@ -21,6 +21,7 @@ KEYWORDS = {
     'psf_model': ('PSFMODEL', ''), 'fwhm': ('PSFFWHM', '[pixel] full width at half maximum'),
     'free_width': ('PSFFREE', 'the width was fitted'),
     'normalize': ('PSFNORM', 'the PSF image was scaled'), 'init': ('STARS', 'table of stars'),
+    'near': ('NEAR', '[pixel] x and y near the first star'),
     'threshold': ('THRESH', '[sigma] of the finder'), 'gain': ('GAIN', 'electrons per unit'),
     'read_noise': ('RDNOISE', '[electron]'), 'electrons': ('ELECFROM', ''),
     'background': ('PSFBKG', 'fit, or what was subtracted'),

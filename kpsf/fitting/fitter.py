@@ -46,6 +46,8 @@ _ROUNDING = 1e-12
 # Background of all pixels together that counts as none: a thousandth of the smallest error that
 # a background can have. At exactly 0 the information of an empty pixel would be infinite.
 _NO_BACKGROUND = 1e-3
+# Goodness of fit from which on the message asks for the background.
+_POOR = 5.0
 # The one row of a batch of one.
 _ROW = np.zeros(1, dtype=int)
 
@@ -74,7 +76,10 @@ class PoissonLikelihoodFitter(Fitter):
     ----------
     background : float, array_like, callable, 'fit' or 'error', optional
         The background that was subtracted from the data, in their unit, >= 0.
-        It is put back for the likelihood. An array has the shape of the
+        It is put back for the likelihood. The default, 0, says that there is
+        none besides the model: with a PSF alone on data that contain their
+        background, fluxes come out too high, of which only ``gof_z`` and
+        ``message`` tell. An array has the shape of the
         data, or it is a map that is looked up at ``[y, x]``, the coordinates
         then being pixel indices. A callable is called with the coordinates,
         ``background(x, y)`` or ``background(x)``. With ``'fit'`` the data
@@ -206,10 +211,11 @@ class PoissonLikelihoodFitter(Fitter):
         z : array_like, of any shape, optional
             Data of a 2-D model.
         weights : array_like, of the shape of the data, optional
-            Pixels with a weight <= 0 or not finite are left out. The size of
-            the others does not matter to the fit: they only multiply
-            ``fvec``, so that ``1 / error`` gives the residuals that
-            photutils expects.
+            Pixels with a weight <= 0 or NaN are left out. The size of the
+            others does not matter to the fit: they only multiply ``fvec``,
+            so that ``1 / error`` gives the residuals that photutils
+            expects. An infinite one, as of an error of 0, is an error: the
+            likelihood needs no weights, and empty pixels count in it.
         maxiter : int, optional
             Largest number of evaluations of the likelihood.
         acc, epsilon : float, optional
@@ -219,8 +225,9 @@ class PoissonLikelihoodFitter(Fitter):
         estimate_jacobian : bool, optional
             Whether to ignore the analytic derivatives of the model.
         filter_non_finite : bool, optional
-            Whether to leave out data that are not finite, instead of
-            raising. Data without weight may always be NaN.
+            Whether to leave out data that are not finite or have an
+            infinite weight, instead of raising. Data without weight may
+            always be NaN.
         verblevel : int, optional
             Accepted for the sake of astropy's other fitters and not used.
         inplace : bool, optional
@@ -241,13 +248,13 @@ class PoissonLikelihoodFitter(Fitter):
             parameters or of different shapes; if the background does not fit
             the data; or if the model cannot be fitted.
         astropy.modeling.fitting.NonFiniteValueError
-            If data that count are NaN or infinite.
+            If data that count are NaN or infinite, or a weight is infinite.
 
         Notes
         -----
         Data may be quantities; ``equivalencies=`` is then accepted as well.
         """
-        model = _validate_model(model, self.supported_constraints, copy=not inplace)
+        model = _validated(model, self.supported_constraints, copy=not inplace)
         check_model(model, z is not None)
         self._warn_once_of_flux(model)
         if weights is None and isinstance(self.background, str) and self.background == 'error':
@@ -345,6 +352,9 @@ class PoissonLikelihoodFitter(Fitter):
         variance = covariance[-1, -1] if known and self._fits_background else np.nan
         cstat, gof_z = goodness(likelihood, params, whole, constraints, covariance)
         status, message = _judge(solution, known, cstat)
+        if gof_z > _POOR and isinstance(self.background, float) and self.background == 0.0:
+            message += (f' But gof_z is {gof_z:.0f}, and background=0 says that the data contain '
+                        "none besides the model: if they do, pass 'fit'.")
         background = float(params[-1, 0]) if self._fits_background else np.nan
         background *= background > constraints.lower[-1, 0]
         return OptimizeResult(
@@ -367,6 +377,16 @@ class PoissonLikelihoodFitter(Fitter):
         residuals = np.zeros(pixels.used.size)
         residuals[pixels.used] = pixels.weights * (mean[copies] / self.gain - pixels.values)
         return residuals
+
+
+def _validated(model, constraints, copy):
+    """Return the model, or a copy of it, that astropy has checked."""
+    if not getattr(model, 'linear', False):
+        return _validate_model(model, constraints, copy=copy)
+    with warnings.catch_warnings():
+        # The linear methods that astropy advises are least squares, which is another question.
+        warnings.filterwarnings('ignore', 'Model is linear in parameters', AstropyUserWarning)
+        return _validate_model(model, constraints, copy=copy)
 
 
 def _store_uncertainties(model, covariance, names):

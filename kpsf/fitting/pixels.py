@@ -66,7 +66,8 @@ def select_pixels(x, y, z, weights, filter_non_finite):
     Raises
     ------
     NonFiniteValueError
-        If pixels with weight are not finite and are not to be filtered.
+        If pixels with weight are not finite, or their weight is infinite, and
+        they are not to be filtered.
     ValueError
         If no pixel is left or shapes differ.
     """
@@ -75,9 +76,11 @@ def select_pixels(x, y, z, weights, filter_non_finite):
     inputs = [np.ma.getdata(array) for array in inputs]
     data = np.ma.getdata(data)
     scale = np.ones(data.shape) if weights is None else _check_weights(weights, data.shape)
+    finite = np.ravel(np.logical_and.reduce([np.isfinite(array) for array in (*inputs, data)]))
+    if not filter_non_finite:
+        _check_infinite(np.ravel(np.isposinf(scale)) & used & finite)
     with np.errstate(invalid='ignore'):
         used &= np.ravel(np.isfinite(scale) & (scale > 0))
-    finite = np.ravel(np.logical_and.reduce([np.isfinite(array) for array in (*inputs, data)]))
     n_bad = np.count_nonzero(used & ~finite)
     if n_bad and not filter_non_finite:
         raise NonFiniteValueError(
@@ -161,3 +164,17 @@ def _check_weights(weights, shape):
     except ValueError:
         raise ValueError(f'weights must have the shape of the data, {shape}, but they have '
                          f'{weights.shape}: pass one weight per pixel.') from None
+
+
+def _check_infinite(infinite):
+    """Raise if pixels that could count, (n_all,), have an infinite weight.
+
+    One over the root of the counts is infinite where there are none, and a
+    fit without the empty pixels is too high.
+    """
+    n_infinite = np.count_nonzero(infinite)
+    if n_infinite:
+        raise NonFiniteValueError(
+            f'weights must be finite, but {n_infinite} of {infinite.size} pixels have an infinite '
+            'weight, as of an error of 0: the likelihood needs no weights and counts empty '
+            'pixels, leave weights= away; a weight of 0 leaves a pixel out.')

@@ -6,12 +6,24 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.nddata import NDData, StdDevUncertainty
-from astropy.units import Quantity, Unit, UnitConversionError, dimensionless_unscaled
+from astropy.units import (
+    Quantity,
+    Unit,
+    UnitConversionError,
+    count,
+    dimensionless_unscaled,
+    electron,
+    photon,
+    pixel,
+)
 from astropy.utils.exceptions import AstropyUserWarning
 
-from .._validation import as_float_array, require_finite, require_not_negative
+from .._validation import as_float_array, no_image, require_finite, require_not_negative
 
-__all__ = ['Image', 'read_image']
+__all__ = ['Image', 'read_image', 'warn_unless_counts']
+
+# Units of which one is one electron.
+_COUNTED = (dimensionless_unscaled, electron, photon, count)
 
 
 @dataclass(frozen=True)
@@ -102,6 +114,17 @@ def read_image(data, mask, error, background, gain, read_noise):
     return Image(image.data, mask, error, subtracted, unit)
 
 
+def warn_unless_counts(unit):
+    """Warn if data of a unit, which may be None, are not electrons for certain."""
+    if unit is None or unit in _COUNTED or unit * pixel in _COUNTED:
+        return
+    name = _named(unit)
+    warnings.warn(f'The likelihood is that of electrons, but the data are in {name} and gain= is '
+                  f'not given: pass the electrons per {name}, for rates with the exposure time '
+                  'in it. It is taken to be 1; if it is not, errors and gof_z are wrong.',
+                  AstropyUserWarning)
+
+
 def _unpack(nddata):
     """Return data, mask and error of NDData."""
     data = nddata.data if nddata.unit is None else nddata.data << nddata.unit
@@ -129,11 +152,10 @@ def _named(unit):
 
 def _real_array(values, name):
     """Return values as float64, without unit and mask; raise unless they are real numbers."""
-    values = np.asarray(np.ma.getdata(getattr(values, 'value', values)))
-    if values.dtype.kind not in 'biuf':
-        raise TypeError(f'{name} must be an array of real numbers, but it is {values.dtype}: '
-                        'convert it, complex numbers to the part that is meant.')
-    return as_float_array(values, name)
+    plain = np.asarray(np.ma.getdata(getattr(values, 'value', values)))
+    if plain.dtype.kind not in 'biuf':
+        raise TypeError(f'{name} must be an array of real numbers, but {no_image(values)}')
+    return as_float_array(plain, name)
 
 
 def _of_shape(values, name, shape):

@@ -1,12 +1,37 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The options of the photometry, checked when it is made."""
 
+from functools import wraps
+
 import numpy as np
 
 from .._validation import require_number
 from ..priors import CentroidPrior
 
-__all__ = ['check_background', 'check_callable', 'check_prior', 'check_xy_bounds']
+__all__ = ['check_background', 'check_callable', 'check_prior', 'check_xy_bounds',
+           'refuse_others']
+
+# Arguments of photutils' PSFPhotometry that have no place here, and what to do.
+_BACKGROUND = ("leave it away, background='fit' fits one around each star, or pass what was "
+               'subtracted as background=')
+_ELSEWHERE = {
+    'fitter': 'leave it away, the likelihood is that of PoissonLikelihoodFitter, or pass that '
+              'fitter to photutils.psf.PSFPhotometry',
+    'fitter_maxiters': 'leave it away, each fit goes on until it has converged',
+    'local_bkg_estimator': _BACKGROUND, 'localbkg_estimator': _BACKGROUND,
+    'group_warning_threshold': 'leave it away',
+}
+
+
+def refuse_others(init):
+    """Decorate a constructor to say what takes the place of photutils' other arguments."""
+    @wraps(init)
+    def checked(self, *args, **options):
+        for name in _ELSEWHERE.keys() & options.keys():
+            raise TypeError(f'{type(self).__name__} must be made without {name}=, but it is '
+                            f'given: {_ELSEWHERE[name]}.')
+        init(self, *args, **options)
+    return checked
 
 
 def check_callable(value, name):

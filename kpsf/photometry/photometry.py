@@ -19,8 +19,14 @@ from ..normalization import warn_unless_total_flux
 from ..stamps.arguments import check_model
 from ..stamps.boxes import Boxes
 from .fit import fit_sources
-from .image import read_image
-from .options import check_background, check_callable, check_prior, check_xy_bounds
+from .image import read_image, warn_unless_counts
+from .options import (
+    check_background,
+    check_callable,
+    check_prior,
+    check_xy_bounds,
+    refuse_others,
+)
 from .results import assemble_results
 from .settings import Settings
 from .sources import (
@@ -84,9 +90,12 @@ class PoissonPSFPhotometry:
     xy_bounds : float or (float, float), optional
         Largest distance in pixels along x and y from the starting position.
         By default a star stays within its box: beyond, there is nothing that
-        would lead back.
+        would lead back. One that was found by default stays within a FWHM of
+        where it was found: beyond, it would be another star.
     gain : float, optional
-        Electrons per unit of the data; for rates, the exposure time.
+        Electrons per unit of the data; for rates, the exposure time. Default:
+        1, with a warning if the unit of the data is neither electrons, photons
+        nor counts.
     read_noise : float, optional
         Standard deviation of the read noise in electrons.
     progress_bar : bool, optional
@@ -118,8 +127,9 @@ class PoissonPSFPhotometry:
     Besides the columns of photutils, the table has ``cstat``, the C-statistic
     of the fit that a star was in, ``gof_z``, its distance from the expectation
     in standard deviations (see `~kpsf.goodness_of_fit`), and
-    ``background_fit`` with ``background_err``. ``reduced_chi2`` judges the
-    residuals by the given error, and is NaN without one.
+    ``background_fit`` with ``background_err``, NaN where the background is
+    known. ``reduced_chi2`` judges the residuals by the given error, and is NaN
+    without one.
 
     A column ``local_bkg`` of ``init_params`` is a background that the data
     still contain; a group has the mean of its stars.
@@ -141,8 +151,9 @@ class PoissonPSFPhotometry:
     897 +- 31 on 3.6
     """
 
+    @refuse_others
     def __init__(self, psf_model, fit_shape, *, finder=None, grouper=None, background='fit',
-                 centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=1.0,
+                 centroid_prior=None, aperture_radius=None, xy_bounds=None, gain=None,
                  read_noise=0.0, progress_bar=False, n_threads=None):
         if not isinstance(psf_model, Model) or len(psf_model) != 1:
             remedy = 'for example photutils.psf.CircularGaussianPRF(fwhm=2)'
@@ -154,8 +165,9 @@ class PoissonPSFPhotometry:
             check_callable(value, name)
             for value, name in ((finder, 'finder'), (grouper, 'grouper')))
         in_electrons = 'pass it in electrons'
-        self.gain = require_number(gain, 'gain', f'{in_electrons} per unit of the data',
-                                   positive=True)
+        self.gain = 1.0 if gain is None else require_number(
+            gain, 'gain', f'{in_electrons} per unit of the data', positive=True)
+        self._gain_is_assumed = gain is None
         self.read_noise = require_number(read_noise, 'read_noise', in_electrons)
         self.background = check_background(background)
         self.centroid_prior = check_prior(centroid_prior)
@@ -217,6 +229,8 @@ class PoissonPSFPhotometry:
             init_params, self.psf_model, self._names, image, find, self.grouper)
         if sources is None:
             return None
+        if self.finder is None and self.finder_results is not None:
+            settings = self._settings(reach=max(self.finder_results.meta['fwhm'], 1.0))
         x, y = (sources.params[:, self._names.params.index(name)]
                 for name in (self._names.x, self._names.y))
         boxes = Boxes.around(x, y, self.fit_shape, image.data.shape)
@@ -226,6 +240,8 @@ class PoissonPSFPhotometry:
         found = fit_sources(image, sources, boxes, settings)
         results = assemble_results(sources, boxes, image, settings, found)
         results.meta.update(_versions(), psf_class=type(self).__name__, **self._options())
+        if self._gain_is_assumed and self.gain == 1.0:
+            warn_unless_counts(image.unit)
         if np.any(results['flags'] & 8):
             warnings.warn('One or more fit(s) may not have converged. Please check the "flags" '
                           'column in the output table.', AstropyUserWarning)
@@ -396,10 +412,10 @@ class PoissonPSFPhotometry:
         """Return the `ModelNames`; what is fixed may change between calls."""
         return ModelNames.of(self.psf_model)
 
-    def _settings(self):
-        """Return the `Settings` of the fits."""
+    def _settings(self, reach=np.inf):
+        """Return the `Settings` of fits that stay within ``reach`` of their start by default."""
         fits_background = isinstance(self.background, str) and self.background == 'fit'
-        xy_bounds = tuple(0.5 * size if reach is None else reach for reach, size
+        xy_bounds = tuple(min(0.5 * size, reach) if given is None else given for given, size
                           in zip(self.xy_bounds or (None, None), self.fit_shape[::-1]))
         return Settings(
             model=self.psf_model, names=self._names,

@@ -45,12 +45,9 @@ def assemble_results(sources, boxes, image, settings, found):
         table['cfit'] = np.where(no_flux, np.nan, found.centre_residual / flux)
         table['reduced_chi2'] = found.chi2 / (found.n_pixels - len(names.free))
     table['cstat'], table['gof_z'] = found.cstat, found.gof_z
-    if settings.fits_background:
-        table['background_fit'] = image.with_unit(found.background)
-        table['background_err'] = image.with_unit(found.background_err)
-    else:
-        # What is known has been taken into account, and nothing is left.
-        table['background_fit'] = image.with_unit(np.full(len(table), np.nan))
+    # NaN where it is known: that has been taken into account.
+    table['background_fit'] = image.with_unit(found.background)
+    table['background_err'] = image.with_unit(found.background_err)
     table['flags'] = _flags(sources, boxes, image, settings, found)
     return table
 

@@ -213,7 +213,8 @@ def _draw_stars(ax, results):
         ax.scatter(*place[~good].T, s=size, marker='x', color=VERMILLION, lw=1.2,
                    label=f'flagged ({(~good).sum()})\n{_flag_names(flags)}')
     ax.set(xlim=limits[0], ylim=limits[1])
-    ax.set_title(f'{len(results)} stars, {(~good).sum()} flagged')
+    stars = 'star' if len(results) == 1 else 'stars'
+    ax.set_title(f'{len(results)} {stars}, {(~good).sum()} flagged')
     _draw_legend(ax)
 
 

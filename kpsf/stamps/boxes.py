@@ -56,6 +56,16 @@ class Boxes:
         y, x = np.mgrid[:self.shape[0], :self.shape[1]].reshape(2, -1)
         return self.first[:, :1] + x, self.first[:, 1:] + y
 
+    def union(self):
+        """Say which pixels of the image are in any of the boxes, an array of its shape."""
+        (ny, nx), far = self.image_shape, self.first + self.shape[::-1]
+        # How many more boxes there are in a pixel than in those to the left and above.
+        steps = np.zeros((ny + 1, nx + 1), dtype=int)
+        for sign_x, x in ((1, self.first[:, 0]), (-1, far[:, 0])):
+            for sign_y, y in ((1, self.first[:, 1]), (-1, far[:, 1])):
+                np.add.at(steps, (np.clip(y, 0, ny), np.clip(x, 0, nx)), sign_x * sign_y)
+        return steps.cumsum(axis=0).cumsum(axis=1)[:ny, :nx] > 0
+
     def cut(self, array, fill):
         """Return an array of the image's shape in the boxes, (n, ny, nx), filled outside."""
         first, (ny, nx) = self.first, self.shape

@@ -9,11 +9,13 @@ Tests that assert what least squares is, and not what a fitter has to do, are na
 ``swap_failures``. They must fail: one that passes, and any other that fails, is an error.
 """
 
+import warnings
 from functools import wraps
 
 import numpy as np
 import pytest
 from astropy.modeling import fitting
+from astropy.utils.exceptions import AstropyUserWarning
 from swap_failures import FAILURES
 
 from kpsf import PoissonLikelihoodFitter
@@ -35,6 +37,8 @@ class TRFLSQFitter(PoissonLikelihoodFitter):
         data = y if z is None else z
         data = np.ma.getdata(np.asanyarray(getattr(data, 'value', data), dtype=float))
         self.background = -10.0 * np.min(data, initial=0.0, where=np.isfinite(data))
+        if model.linear:
+            warnings.warn('Model is linear in parameters', AstropyUserWarning)
         return super().__call__(model, x, y, z, *args, **kwargs)
 
 
