@@ -267,7 +267,7 @@ def test_read_noise_makes_sources_less_significant():
     ((35.0, 5.0), [1, 0, 2]), ((5.0, 36.0), [2, 0, 1]), (None, [0, 1, 2])])
 def test_the_nearest_source_is_first_if_a_place_is_named(near, order):
     rows = [(9000.0, 18.0, 20.0), (3000.0, 33.2, 7.1), (1000.0, 6.3, 34.0)]
-    found = locate_source(draw(stars(*rows)), PSF, near=near, n=None)
+    found = locate_source(draw(stars(*rows)), PSF, near=near, within=None, n=None)
     assert len(found) == 3
     for row, k in zip(found, order):
         require_found(row, *rows[k])
@@ -278,7 +278,7 @@ def test_the_nearest_source_is_first_if_a_place_is_named(near, order):
 
 def test_noise_next_to_a_place_is_no_source():
     counts = draw(stars((9000.0, 33.0, 33.0)))
-    require_found(locate_source(counts, PSF, near=(8.0, 8.0))[0], 9000.0, 33.0, 33.0)
+    require_found(locate_source(counts, PSF, near=(8.0, 8.0), within=None)[0], 9000.0, 33.0, 33.0)
     # Without a star there is nothing, but without a threshold the best there is.
     empty = draw(stars())
     assert len(locate_source(empty, PSF, near=(8.0, 8.0))) == 0
@@ -286,7 +286,44 @@ def test_noise_next_to_a_place_is_no_source():
     best, = locate_source(empty, PSF)
     assert 1.0 < best['significance'] < 5.0
     assert best['false_alarm_probability'] > 1e-3
-    assert len(locate_source(empty, PSF, near=(8.0, 8.0), threshold=1.5)) == 1
+    assert len(locate_source(empty, PSF, near=(8.0, 8.0), threshold=1.5, within=None)) == 1
+
+
+def test_another_star_is_not_returned_for_a_place():
+    counts = draw(stars((9000.0, 33.0, 33.0)))
+    found = locate_source(counts, PSF, near=(8.0, 8.0))
+    assert len(found) == 0
+    assert found.meta['within'] == 2.0 * found.meta['fwhm'] > 5.0
+    assert_allclose(found.meta['nearest'], [33.0, 33.0, 25.0 * 2**0.5], atol=0.1)
+    assert locate_source(draw(stars()), PSF, near=(8.0, 8.0)).meta['nearest'] is None
+    assert 'within' not in locate_source(counts, PSF).meta
+
+
+@pytest.mark.parametrize(('within', 'n_found'), [
+    ('auto', 1), (5.0, 1), (4.0, 0), (None, 2), (1e3, 2)])
+def test_how_far_a_source_may_be_is_an_option(within, n_found):
+    counts = draw(stars((9000.0, 33.0, 33.0), (4000.0, 8.0, 8.0)))
+    found = locate_source(counts, PSF, near=(36.0, 36.6), within=within, n=None)
+    assert len(found) == n_found
+    assert found.meta['within'] == (2.0 * found.meta['fwhm'] if within == 'auto' else within)
+    assert found.meta['nearest'][2] == pytest.approx(np.hypot(3.0, 3.6), abs=0.1)
+
+
+def test_a_narrow_psf_may_be_three_pixels_away():
+    y, x = np.mgrid[:41, :41]
+    counts = draw(PSF.evaluate(x, y, 9000.0, 20.0, 20.0, 1.2) + 5.0)
+    narrow = CircularGaussianPRF(fwhm=1.2)
+    assert len(locate_source(counts, narrow, near=(22.8, 20.0))) == 1
+    assert len(locate_source(counts, narrow, near=(23.2, 20.0))) == 0
+
+
+def test_rivals_of_a_place_are_those_around_it():
+    rows = [(9000.0, 33.0, 33.0), (3000.0, 8.0, 8.0), (2500.0, 11.5, 8.0)]
+    for kept, has_rival in ((rows[:2], False), (rows, True)):
+        found, = locate_source(draw(stars(*kept)), PSF, near=(8.0, 8.0))
+        assert found['has_rival'] == has_rival
+        anywhere, = locate_source(draw(stars(*kept)), PSF, near=(8.0, 8.0), within=None)
+        assert anywhere['has_rival']
 
 
 def test_the_number_of_sources_and_their_threshold_are_kept():
@@ -525,6 +562,8 @@ COUNTS = draw(stars((3000.0, 23.4, 11.8)))
     (COUNTS, {'near': 5.0}, ValueError, r'near must be two finite numbers \(x, y\), but it is 5'),
     (COUNTS, {'near': (1.0, 2.0, 3.0)}, ValueError, 'near must be two finite numbers'),
     (COUNTS, {'near': (1.0, np.nan)}, ValueError, 'near must be two finite numbers'),
+    (COUNTS, {'within': 0.0}, ValueError, 'within must be'),
+    (COUNTS, {'within': 'far'}, TypeError, "within must be a number, but it is 'far'.*'auto'"),
     (COUNTS, {'n': 0}, ValueError, 'n must be'),
     (COUNTS, {'n': 1.5}, (TypeError, ValueError), 'n must be'),
     (COUNTS, {'threshold': np.nan}, ValueError, 'threshold must be'),

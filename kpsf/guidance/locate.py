@@ -25,7 +25,7 @@ from .image import CountsImage
 from .information import Star
 from .sky import largest_plausible
 
-__all__ = ['locate_source']
+__all__ = ['locate_source', 'reach_of']
 
 # In units of the FWHM: the box that is fitted, how far a position may move from its pixel, and
 # how near two sources are one.
@@ -44,11 +44,13 @@ LEAST_CONTRAST = 0.3
 THRESHOLD = 5.0
 # A second source competes from this share of the significance on.
 RIVAL_SHARE = 0.5
+# How far from a given place its source may be, in units of the FWHM, and at least in pixels.
+WITHIN, LEAST_WITHIN = 2.0, 3.0
 COLUMNS = ('x', 'y', 'flux', 'background', 'x_err', 'y_err', 'flux_err', 'background_err')
 
 
-def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, threshold=None,
-                  read_variance=0.0, oversampling=None):
+def locate_source(data, psf, *, background=None, mask=None, near=None, within='auto', n=1,
+                  threshold=None, read_variance=0.0, oversampling=None):
     """Find where stars are in an image, as starting values of a fit.
 
     Pixels higher than any star can make them, hot ones and those of cosmic
@@ -71,7 +73,13 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
         True for pixels to leave out.
     near : (float, float), optional
         Return the significant sources that are nearest to this x and y, in
-        pixels, not the most significant of all.
+        pixels, not the most significant of all. Nothing is returned where
+        none is near: see ``within``, and ``meta`` for the nearest.
+    within : float or None, optional
+        Largest distance from ``near`` in pixels. By default twice the FWHM of
+        the PSF, and at least 3 pixels: farther away, another star is as likely
+        as the one that is meant. A place that is known less well needs more.
+        None: as far as the image goes.
     n : int or None, optional
         Largest number of sources; None for all above the threshold.
     threshold : float, optional
@@ -94,10 +102,13 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
         edge of the image or between others, with errors of NaN then;
         ``false_alarm_probability``, how probable one as significant is
         somewhere in an image without sources; ``rival_significance``, that of
-        the strongest other source, and ``has_rival``, whether it is at least
-        half as significant and above 5. ``meta`` has the ``fwhm``, the
-        number of pixels taken for ``spikes``, and ``excess_variance``, 1
-        unless the pixels scatter more than photons do.
+        the strongest other source (with ``near``, of those within the
+        distance), and ``has_rival``, whether it is at least half as
+        significant and above 5. ``meta`` has the ``fwhm``, the number of
+        pixels taken for ``spikes``, ``excess_variance``, 1 unless the pixels
+        scatter more than photons do, and with ``near`` the distance ``within``
+        and ``nearest``, x, y and distance of the nearest source, also of one
+        beyond; None if the image has none.
 
     Raises
     ------
@@ -148,11 +159,20 @@ def locate_source(data, psf, *, background=None, mask=None, near=None, n=1, thre
     elif n is None or near is not None:
         threshold = THRESHOLD
     near = as_place(near, 'near')
+    within = reach_of(within, star.fwhm)
     counts, used, known = read_counts(data, mask, background, read_variance)
     require_inside(near, counts.shape)
     image = CountsImage(counts, ~used, known, read_variance).without_spikes(star)
     found, image = _search(image, star, n, threshold, near)
-    return _as_table(found, image, star, n, threshold, near)
+    return _as_table(found, image, star, n, threshold, near, within)
+
+
+def reach_of(within, fwhm):
+    """Return how far from a place its source may be, in pixels; infinite for None."""
+    if isinstance(within, str) and within == 'auto':
+        return max(WITHIN * fwhm, LEAST_WITHIN)
+    return np.inf if within is None else require_number(
+        within, 'within', "pass pixels, None for all of the image, or 'auto'", positive=True)
 
 
 def _search(image, star, n, threshold, near):
@@ -315,19 +335,27 @@ def _bounds(start, boxes, shape, reach):
     return bounds
 
 
-def _as_table(found, image, star, n, threshold, near):
+def _as_table(found, image, star, n, threshold, near, within):
     """Return the sources that are asked for."""
     strength = np.nan_to_num(found['significance'])
     order = np.argsort(-strength, kind='stable')
     order = order[(strength[order] > 0) & ~_are_copies(found, order, SAME * star.fwhm)]
+    about = {}
+    if near is not None:
+        distance = np.hypot(found['x'] - near[0], found['y'] - near[1])
+        real = order[strength[order] >= threshold]
+        first = real[np.argsort(distance[real], kind='stable')][:1]
+        about = {'within': within if np.isfinite(within) else None, 'nearest': next(
+            ((float(found['x'][k]), float(found['y'][k]), float(distance[k])) for k in first),
+            None)}
+        order = order[distance[order] <= within]
     rivals = np.full(len(order), strength[order[1]] if len(order) > 1 else 0.0)
     if len(order) > 1:
         rivals[1:] = strength[order[0]]
     kept = np.ones(len(order), bool) if threshold is None else strength[order] >= threshold
     order, rivals = order[kept], rivals[kept]
     if near is not None:
-        nearest = np.argsort(np.hypot(found['x'][order] - near[0], found['y'][order] - near[1]),
-                             kind='stable')
+        nearest = np.argsort(distance[order], kind='stable')
         order, rivals = order[nearest], rivals[nearest]
     order, rivals = order[:n], rivals[:n]
     table = QTable({'id': np.arange(1, len(order) + 1)})
@@ -338,7 +366,7 @@ def _as_table(found, image, star, n, threshold, near):
         strength[order], star, image.data.shape, background_known=image.known is not None)
     table['rival_significance'] = rivals
     table['has_rival'] = (rivals >= THRESHOLD) & (rivals >= RIVAL_SHARE * strength[order])
-    table.meta.update(fwhm=star.fwhm, spikes=image.n_spikes, excess_variance=image.sky.excess)
+    table.meta.update(fwhm=star.fwhm, spikes=image.n_spikes, excess_variance=image.sky.excess, **about)
     return table
 
 

@@ -73,10 +73,11 @@ def _located_start(tpf, plan, image, target):
         psf = typical_psf(tpf.mission)
         shape = {name: getattr(psf, name).value for name in plan.shape_names}
     deep = below_read_noise(image, tpf.read_variance)
-    # What goes wrong here, a target out of the stamp for example, is said by the fit itself.
+    # What goes wrong here, a target out of the stamp for example, is said by the fit itself, and
+    # how far away it is by `_choose` and a flag.
     try:
         found = locate_source(np.where(deep, np.nan, image), psf, near=target,
-                              read_variance=tpf.read_variance)
+                              within=None, read_variance=tpf.read_variance)
     except (ArithmeticError, ValueError):
         return []
     return [{plan.x: row['x'], plan.y: row['y']} | shape for row in found]
