@@ -604,3 +604,115 @@ def test_a_companion_that_was_not_fitted_is_left_out():
                    'flux_fit': [row['flux_fit'], 100.0], 'group_id': [1, 1],
                    'background_fit': [row['background_fit'], 20.0]})
     assert diagnose(counts, table, psf=PSF, fit_shape=BOX).is_trusted
+
+
+# What the table of a row tells.
+
+READ_NOISE = 5.0
+
+
+def in_adu(gain=2.3, seed=3):
+    """Return an image in adu with read noise."""
+    rng = np.random.default_rng(seed)
+    return (simulate(STAR) + rng.normal(0.0, READ_NOISE, SHAPE)) / gain
+
+
+@pytest.mark.parametrize('unit', [None, u.adu])
+@pytest.mark.parametrize('level', [None, 20.0 / 2.3, np.float64(20.0 / 2.3)])
+def test_gain_read_noise_and_background_are_those_of_the_table(unit, level):
+    data = in_adu() if unit is None else in_adu() << unit
+    options = {'gain': 2.3, 'read_noise': READ_NOISE}
+    if level is not None:
+        level = level if unit is None else level * unit
+        data, options['background'] = data - level, level
+    row = measure(data, **options)
+    found = diagnose(data, row, psf=PSF)
+    assert found.is_trusted
+    assert found.flux == pytest.approx(2.3 * getattr(row['flux_fit'], 'value', row['flux_fit']))
+    assert found.flux_err == pytest.approx(
+        2.3 * getattr(row['flux_err'], 'value', row['flux_err']))
+    assert abs(found.flux - 5000.0) < 4.0 * found.flux_err
+    assert abs(found.gof_z) < 4.0
+
+
+def test_a_background_that_is_passed_is_in_the_data_in_their_unit():
+    data = in_adu()
+    row = measure(data - 20.0 / 2.3, gain=2.3, read_noise=READ_NOISE,
+                  background=np.full(SHAPE, 20.0 / 2.3))
+    found = diagnose(data, row, psf=PSF, background=np.full(SHAPE, 20.0 / 2.3))
+    assert found.is_trusted
+    assert abs(found.gof_z) < 4.0
+
+
+def test_a_read_variance_that_is_passed_is_not_that_of_the_table():
+    row = measure(in_adu(), gain=2.3, read_noise=READ_NOISE)
+    found = diagnose(in_adu(), row, psf=PSF, read_variance=4.0)
+    assert found.gof_z > 5.0
+
+
+def test_companions_are_scaled_with_the_gain():
+    rows = [STAR, (4000.0, 26.0, 19.8)]
+    data = simulate(*rows) / 4.0
+    init = QTable({'x': [20.3, 26.0], 'y': [19.8, 19.8], 'group_id': [1, 1]})
+    table = PoissonPSFPhotometry(PSF, BOX, gain=4.0)(data, init_params=init)
+    for index, (flux, _, _) in enumerate(rows):
+        found = diagnose(data, table, psf=PSF, index=index)
+        assert found.is_trusted
+        assert found.flux == pytest.approx(flux, rel=0.1)
+
+
+@pytest.mark.parametrize('fitter', [None, PoissonLikelihoodFitter(background='fit')])
+def test_the_box_of_a_row_is_that_of_its_table(fitter):
+    # Of a fit in a small box, a box of five times the FWHM sees a neighbour.
+    counts = simulate(STAR, (3e4, 26.5, 19.8))
+    table = (PoissonPSFPhotometry(PSF, 5) if fitter is None else
+             PSFPhotometry(PSF, (5, 5), fitter=fitter))(
+        counts, init_params=QTable({'x': [20.3], 'y': [19.8], 'flux': [5000.0]}))
+    told = diagnose(counts, table, psf=PSF)
+    assert told.gof_z == diagnose(counts, table, psf=PSF, fit_shape=5).gof_z
+    table.meta.clear()
+    assert diagnose(counts, table, psf=PSF).gof_z > told.gof_z + 100.0
+
+
+def test_a_table_that_was_written_tells_the_same(tmp_path):
+    table = PoissonPSFPhotometry(PSF, BOX, gain=2.3, read_noise=READ_NOISE)(
+        in_adu(), init_params=QTable({'x': [20.3], 'y': [19.8]}))
+    table.write(tmp_path / 'table.ecsv')
+    again = QTable.read(tmp_path / 'table.ecsv')
+    assert diagnose(in_adu(), again, psf=PSF) == diagnose(in_adu(), table, psf=PSF)
+
+
+def test_a_fit_that_walked_off_to_another_star_is_far_from_its_start():
+    counts = simulate((60000.0, 26.3, 21.0), (1000.0, 20.3, 19.8))
+    row = measure(counts, place=(22.8, 20.0), shape=17)
+    assert np.hypot(row['x_fit'] - 26.3, row['y_fit'] - 21.0) < 0.1
+    found = diagnose(counts, row, psf=PSF)
+    assert DiagnosisFlag.FAR_FROM_START in found.flags
+    text = problem(found, DiagnosisFlag.FAR_FROM_START).text
+    assert re.match(r'the fit ended 3\.6 pixels from its start \(22\.8, 20\.0\): is it the star '
+                    r'that is meant\? Bound the position', text)
+    # A start that is passed has precedence.
+    near = diagnose(counts, row, psf=PSF, start=(26.0, 21.0))
+    assert DiagnosisFlag.FAR_FROM_START not in near.flags
+
+
+def test_pixels_that_were_fitted_are_around_the_start():
+    # The fit of a box of 9 pixels that ends beyond them leans on wings.
+    row = dict(x_init=20.3, y_init=19.8, x_fit=26.3, y_fit=19.8, flux_fit=5000.0,
+               background_fit=20.0)
+    found = diagnose(simulate((5000.0, 26.3, 19.8)), row, psf=PSF, fit_shape=9)
+    assert {DiagnosisFlag.FLUX_OUTSIDE, DiagnosisFlag.FAR_FROM_START} <= set(found.flags)
+
+
+def test_errors_are_those_of_the_fit():
+    row = measure(GOOD)
+    assert diagnose(GOOD, row, psf=PSF).flux_err == row['flux_err']
+    boxes = Boxes.around(*(np.array([place]) for place in STAR[1:]), (BOX, BOX), SHAPE)
+    fits = fit_stamps(boxes.cut(GOOD, np.nan), PSF, background='fit', init={'x_0': 5.0,
+                                                                           'y_0': 5.0})
+    stamp = boxes.cut(GOOD, np.nan)[0]
+    assert diagnose(stamp, fits).flux_err == fits.errors[0, 0]
+    fitted = PoissonLikelihoodFitter(background='fit', calc_uncertainties=True)(
+        model(*STAR), X, Y, GOOD)
+    assert diagnose(GOOD, fitted).flux_err == pytest.approx(75.0, rel=0.1)
+    assert np.isnan(diagnose(GOOD, model(*STAR)).flux_err)

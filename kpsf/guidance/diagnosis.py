@@ -84,6 +84,8 @@ class Diagnosis:
     gof_z : float
         Distance of the C-statistic from its expectation in standard
         deviations, see `~kpsf.goodness_of_fit`.
+    flux_err : float
+        Standard error of the flux as the fit gave it, NaN where it gave none.
     """
 
     problems: tuple
@@ -91,6 +93,7 @@ class Diagnosis:
     y: float
     flux: float
     gof_z: float
+    flux_err: float = np.nan
 
     @property
     def flags(self):
@@ -111,7 +114,7 @@ class Diagnosis:
         return wrapped('\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)]))
 
 
-def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0.0, start=None,
+def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=None, start=None,
              fit_shape=None, saturation=None, index=0, oversampling=None):
     """Say what is wrong with the fit of a star.
 
@@ -119,27 +122,34 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
     ----------
     data : array_like, shape (ny, nx)
         Electrons with the background in, that were fitted: a stamp, or the
-        image.
+        image. Of a row of results of `~kpsf.PoissonPSFPhotometry`, the image
+        as it was passed there, in its unit: gain, read noise, and a number
+        that was subtracted as ``background``, are in ``meta`` of the table.
     fit : `~astropy.modeling.Model`, StampFits, `~astropy.table.Row` or dict
         A fitted model; what `fit_stamps` returned; or a row of the results of
         `~kpsf.PoissonPSFPhotometry` or photutils, with ``x_fit``, ``y_fit``,
         ``flux_fit`` and, if it was fitted, ``background_fit``. Of any fitter.
-        The other stars of its group in the same table are known then.
+        The other stars of its group in the same table are known then, and
+        where the fit began, from ``x_init`` and ``y_init``.
     psf : array_like, shape (ny, nx), or `~astropy.modeling.Model`, optional
         The PSF of a row of results, an image or a model.
     background : float or array_like, shape (ny, nx), optional
         What ``data`` contain beside the star and those of its group, in
-        electrons per pixel. By default that of the fit, or else it is
-        measured.
+        their unit, per pixel. By default that of the fit, or else it is
+        measured. (An image that `~kpsf.PoissonPSFPhotometry` was given as
+        ``background`` is not in the data: add it to them, and pass it here.)
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels that were left out. StampFits know theirs.
     read_variance : float, optional
-        Variance of the read noise in electrons squared.
+        Variance of the read noise in electrons squared. By default that of the
+        table of a row, or else 0.
     start : (float, float), optional
-        Position (x, y) in pixels at which the fit began.
+        Position (x, y) in pixels at which the fit began. By default that of a
+        row, if it has one.
     fit_shape : int or (int, int), optional
         Height and width of the box of pixels that were fitted, odd, as in
-        photutils. By default a box of five times the FWHM is judged.
+        photutils. By default that in ``meta`` of the table of a row, or else a
+        box of five times the FWHM is judged.
         StampFits know theirs.
     saturation : float, optional
         Electrons at which pixels are full. By default, a plateau is looked
@@ -184,7 +194,8 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
     >>> print(diagnose(counts, lost, start=(0.0, 0.0)).flags.name)
     WRONG_MINIMUM|FAR_FROM_START
     """
-    read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
+    if read_variance is not None:
+        read_variance = require_number(read_variance, 'read_variance', 'pass electrons squared')
     start = as_place(start, 'start')
     shape = None if fit_shape is None else as_box(fit_shape, least=3)
     fitted = read_fit(data, fit, psf, background, mask, read_variance, index, oversampling, shape)
@@ -200,8 +211,8 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=0
     found += spikes
     z = _goodness(fitted)
     found += _of_noise(fitted, z, found)
-    found += _of_meaning(fitted, start)
-    return Diagnosis(tuple(found), *fitted.place, fitted.flux, z)
+    found += _of_meaning(fitted, fitted.start if start is None else start)
+    return Diagnosis(tuple(found), *fitted.place, fitted.flux, z, fitted.flux_err)
 
 
 def _without_spikes(fitted):
@@ -537,5 +548,7 @@ def _of_meaning(fitted, start):
     away = float(np.hypot(x - start[0], y - start[1]))
     if away > max(APART * fitted.star.fwhm, 1.0):
         yield Problem(DiagnosisFlag.FAR_FROM_START,
-                      f'the fit ended {away:.1f} pixels from its start {pixels(*start)}: start '
-                      'nearer, as locate_source says, or bound the position.')
+                      f'the fit ended {away:.1f} pixels from its start {pixels(*start)}: is it '
+                      'the star that is meant? Bound the position (xy_bounds of the photometry), '
+                      'and fit stars that are near to each other jointly; where the start was a '
+                      'guess, take that of locate_source.')

@@ -17,6 +17,7 @@ from .arguments import read_counts
 from .empty import empty_pixels
 from .information import Star
 from .sky import estimate_sky
+from .told import Told
 from .words import pixels
 
 __all__ = ['JUDGED', 'Fitted', 'read_fit']
@@ -53,6 +54,10 @@ class Fitted:
         Box around the star that was fitted, where it is known.
     first : (int, int)
         x and y in the user's image of the first pixel.
+    start : (float, float) or None
+        Where the fit began in the user's image, the middle of its box, where a row says it.
+    flux_err : float
+        Standard error of the total flux, NaN where it is not known.
     """
 
     counts: np.ndarray
@@ -68,6 +73,8 @@ class Fitted:
     is_stamp: bool = False
     shape: tuple | None = None
     first: tuple = (0, 0)
+    start: tuple | None = None
+    flux_err: float = np.nan
 
     @property
     def place(self):
@@ -125,11 +132,15 @@ class Fitted:
             return self.used
         if self.shape is None:
             return self.box(JUDGED)
-        box = Boxes.around(np.array([self.x]), np.array([self.y]), self.shape, self.counts.shape)
+        middle = (self.x, self.y) if self.start is None else np.subtract(self.start, self.first)
+        box = Boxes.around(*(np.array([place]) for place in middle), self.shape,
+                           self.counts.shape)
         columns, lines = (place.reshape(self.shape) for place in box.places())
         x, y = self.grid
-        return self.used & (x >= columns.min()) & (x <= columns.max()) & (
+        seen = self.used & (x >= columns.min()) & (x <= columns.max()) & (
             y >= lines.min()) & (y <= lines.max())
+        # A start that is not in these data is of others.
+        return seen if seen.any() or self.start is None else replace(self, start=None).seen
 
     def box(self, size):
         """Return which used pixels are in a box of so many FWHM around the star, (ny, nx)."""
@@ -153,20 +164,26 @@ def read_fit(data, fit, psf, background, mask, read_variance, index, oversamplin
             raise ValueError('StampFits know their PSF, background, mask and pixels, but one of '
                              'them is given as well: leave it out.')
         return _from_stamps(data, fit, index)
+    given_noise, read_variance, told = read_variance, read_variance or 0.0, None
+    if isinstance(fit, (Row, Mapping, Table)):
+        row = _row_of(fit, index) if isinstance(fit, Table) else fit
+        told = Told.by(row)
+        shape = told.shape if shape is None else shape
+        data, background, read_variance = told.electrons(data, background, given_noise)
     counts, used, known = read_counts(data, mask, background, read_variance)
     fitted, companions = None, np.zeros(counts.shape)
     if isinstance(fit, Model):
         star = Star(fit, place=_place_of(fit))
         values = {name: float(np.ravel(getattr(fit, own).value)[0]) for name, own in (
             ('x', star.unit.x), ('y', star.unit.y), ('flux', star.unit.scale))}
-    elif isinstance(fit, (Row, Mapping, Table)):
-        row = _row_of(fit, index) if isinstance(fit, Table) else fit
-        values, fitted = _from_row(row)
+        values['flux_err'] = _error_of(fit, star.unit.scale)
+    elif told is not None:
+        values, fitted = _from_row(row, told.gain)
         if psf is None:
             raise ValueError('A row of results needs the PSF it was fitted with, but there is '
                              'none: pass it as psf=.')
         star = Star(psf, oversampling, place=(values['x'], values['y']))
-        companions = _light_of_companions(row, star, psf, oversampling, counts.shape)
+        companions = _light_of_companions(row, star, psf, oversampling, counts.shape, told.gain)
     else:
         raise TypeError('A fit must be a fitted model, StampFits, or a row of a table with x_fit, '
                         f'y_fit and flux_fit, but it is {type(fit).__name__}: pass one.')
@@ -175,22 +192,26 @@ def read_fit(data, fit, psf, background, mask, read_variance, index, oversamplin
         rest = counts - companions - values['flux'] * star.integral * star.image(
             *_grid(counts.shape), values['x'], values['y'])
         level = estimate_sky(np.where(used, rest, 0.0), ~used, star.fwhm, read_variance).level
-    return _finish(counts, used, star, values, level, known is not None, companions, read_variance,
-                   shape)
-
-
-def _finish(counts, used, star, values, level, known, companions, read_variance, shape):
-    """Return the `Fitted` of values in the scale of the model; raise unless they are finite."""
     numbers = np.array([values[name] for name in ('x', 'y', 'flux')], dtype=float)
     require_finite(numbers, 'Position and flux of a fit', 'pass one that was fitted')
     x, y, flux = numbers.tolist()
-    return Fitted(counts, used, star, x, y, flux * star.integral, level + companions, known,
-                  companions, float(read_variance), shape=shape)
+    return Fitted(counts, used, star, x, y, flux * star.integral, level + companions,
+                  known is not None, companions, float(read_variance), shape=shape,
+                  start=None if told is None else told.start,
+                  flux_err=values['flux_err'] * star.integral)
 
 
 def _grid(shape):
     """Return x and y of the pixels, (ny, nx) each."""
     return np.meshgrid(np.arange(shape[1]), np.arange(shape[0]))
+
+
+def _error_of(model, name):
+    """Return the standard error of a fitted model's parameter, NaN where it has none."""
+    covariance = getattr(model, 'cov_matrix', None)
+    if covariance is None or name not in covariance.param_names:
+        return np.nan
+    return float(np.sqrt(max(covariance[name, name], 0.0)))
 
 
 def _place_of(model):
@@ -211,37 +232,45 @@ def _row_of(table, index):
     return table[index]
 
 
-def _from_row(row):
+def _names_of(row):
+    """Return the names of the columns of a row."""
+    return row.colnames if isinstance(row, Row) else list(row)
+
+
+def _plain(row, name):
+    """Return a value of a row without its unit, NaN where it is masked or missing."""
+    if name not in _names_of(row):
+        return np.nan
+    value = getattr(row[name], 'value', row[name])
+    if np.ma.is_masked(value):
+        return np.nan
+    return float(as_float_array(value, f'{name} of a fit'))
+
+
+def _from_row(row, gain):
     """Return position and flux of a row of results, and its background, None if not fitted."""
-    names = row.colnames if isinstance(row, Row) else list(row)
+    names = _names_of(row)
     missing = [name for name in ('x_fit', 'y_fit', 'flux_fit') if name not in names]
     if missing:
         raise ValueError(f'A row of results needs x_fit, y_fit and flux_fit, but it has '
                          f'{", ".join(names)}: rename the columns.')
-
-    def plain(name):
-        value = getattr(row[name], 'value', row[name])
-        if np.ma.is_masked(value):
-            return np.nan
-        return float(as_float_array(value, f'{name} of a fit'))
-
-    values = {name: plain(f'{name}_fit') for name in ('x', 'y', 'flux')}
-    level = plain('background_fit') if 'background_fit' in names else np.nan
-    if 'local_bkg' in names and np.isfinite(level):
-        level += np.nan_to_num(plain('local_bkg'))
-    return values, level if np.isfinite(level) else None
+    values = {name: _plain(row, f'{name}_fit') for name in ('x', 'y', 'flux')}
+    values['flux_err'] = gain * _plain(row, 'flux_err')
+    values['flux'] *= gain
+    level = _plain(row, 'background_fit') + np.nan_to_num(_plain(row, 'local_bkg'))
+    return values, gain * level if np.isfinite(level) else None
 
 
-def _light_of_companions(row, star, psf, oversampling, shape):
+def _light_of_companions(row, star, psf, oversampling, shape, gain):
     """Return electrons (ny, nx) of the other stars of a row's table in the group of the row."""
     light = np.zeros(shape)
     if not isinstance(row, Row) or 'group_id' not in row.colnames:
         return light
     for index in np.flatnonzero(row.table['group_id'] == row['group_id']):
-        values, _ = _from_row(row.table[index])
-        if index == row.index or not np.isfinite(list(values.values())).all():
-            continue
+        values, _ = _from_row(row.table[index], gain)
         place = values['x'], values['y']
+        if index == row.index or not np.isfinite([*place, values['flux']]).all():
+            continue
         own = Star(psf, oversampling, place=place) if star.unit.is_grid else star
         light += values['flux'] * own.integral * own.image(*_grid(shape), *place)
     return light
@@ -273,10 +302,11 @@ def _from_stamps(data, fits, index):
     used = np.ones(counts.shape[1], bool) if weights is None else weights[0] > 0
     x, y, scale = (float(getattr(model, name).value)
                    for name in (star.unit.x, star.unit.y, star.unit.scale))
+    error = float(fits.errors[index, fits.param_names.index(star.unit.scale)])
     whole = fits.model_images(index)
     flux = scale * star.integral
     background = whole - flux * star.image(*_grid(problem.shape), x, y)
     return Fitted(np.where(used, counts[0] - shift, 0.0).reshape(problem.shape),
                   used.reshape(problem.shape), star, x, y, flux, np.maximum(background, 0.0),
                   'background' not in fits.param_names, np.zeros(problem.shape),
-                  float(np.median(shift)), is_stamp=True)
+                  float(np.median(shift)), is_stamp=True, flux_err=star.integral * error)

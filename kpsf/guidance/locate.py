@@ -366,7 +366,8 @@ def _as_table(found, image, star, n, threshold, near, within):
         strength[order], star, image.data.shape, background_known=image.known is not None)
     table['rival_significance'] = rivals
     table['has_rival'] = (rivals >= THRESHOLD) & (rivals >= RIVAL_SHARE * strength[order])
-    table.meta.update(fwhm=star.fwhm, spikes=image.n_spikes, excess_variance=image.sky.excess, **about)
+    table.meta.update(fwhm=star.fwhm, spikes=image.n_spikes,
+                      excess_variance=image.sky.excess, **about)
     return table
 
 
