@@ -282,3 +282,14 @@ def test_the_text_says_what_the_table_has(flux, known_to, start):
 def test_wrong_input_is_refused(arguments, options, error, match):
     with pytest.raises(error, match=match):
         advise_centroid(*arguments, **options)
+
+
+def test_a_star_at_the_edge_has_the_errors_of_the_pixels_that_exist():
+    mask = np.zeros((41, 41), dtype=bool)
+    psf = CircularGaussianPRF(fwhm=2.5)
+    options = {'fit_shape': 9, 'n_simulated': 500, 'mask': mask}
+    at_edge = advise_centroid(psf, 5000.0, 20.0, position=(20.2, -0.4), **options)
+    inside = advise_centroid(psf, 5000.0, 20.0, position=(20.2, 20.1), **options)
+    assert at_edge.table['flux_err'][0] > 2.0 * inside.table['flux_err'][0]
+    assert at_edge.table['flux_err'][0] == pytest.approx(at_edge.table['flux_err_bound'][0],
+                                                         rel=0.15)

@@ -698,8 +698,8 @@ def test_a_fit_that_walked_off_to_another_star_is_far_from_its_start():
 
 def test_pixels_that_were_fitted_are_around_the_start():
     # The fit of a box of 9 pixels that ends beyond them leans on wings.
-    row = dict(x_init=20.3, y_init=19.8, x_fit=26.3, y_fit=19.8, flux_fit=5000.0,
-               background_fit=20.0)
+    row = {'x_init': 20.3, 'y_init': 19.8, 'x_fit': 26.3, 'y_fit': 19.8, 'flux_fit': 5000.0,
+           'background_fit': 20.0}
     found = diagnose(simulate((5000.0, 26.3, 19.8)), row, psf=PSF, fit_shape=9)
     assert {DiagnosisFlag.FLUX_OUTSIDE, DiagnosisFlag.FAR_FROM_START} <= set(found.flags)
 
@@ -708,9 +708,8 @@ def test_errors_are_those_of_the_fit():
     row = measure(GOOD)
     assert diagnose(GOOD, row, psf=PSF).flux_err == row['flux_err']
     boxes = Boxes.around(*(np.array([place]) for place in STAR[1:]), (BOX, BOX), SHAPE)
-    fits = fit_stamps(boxes.cut(GOOD, np.nan), PSF, background='fit', init={'x_0': 5.0,
-                                                                           'y_0': 5.0})
     stamp = boxes.cut(GOOD, np.nan)[0]
+    fits = fit_stamps(stamp[np.newaxis], PSF, background='fit', init={'x_0': 5.0, 'y_0': 5.0})
     assert diagnose(stamp, fits).flux_err == fits.errors[0, 0]
     fitted = PoissonLikelihoodFitter(background='fit', calc_uncertainties=True)(
         model(*STAR), X, Y, GOOD)

@@ -156,8 +156,75 @@ def test_a_box_that_holds_little_light_is_only_taken_where_there_is_no_other():
 
 
 def test_a_neighbour_that_matters_is_to_be_fitted_jointly():
-    found = suggest_fit_shape(PSFS['narrow'], 3000.0, 5.0, neighbours=[(2.0, 0.0, 2000.0)])
+    found = suggest_fit_shape(PSFS['narrow'], 3000.0, 5.0, neighbours=[(3.5, 0.0, 700.0)])
     assert '(fit them jointly)' in found.sentence
+    assert 'total: of the error and the largest bias in this box' in str(found)
+    assert not found.is_joint
+    alone = suggest_fit_shape(PSFS['narrow'], 3000.0, 5.0)
+    assert 'total: of the error' not in str(alone)
+
+
+@pytest.mark.parametrize('neighbour', [(2.0, 0.0, 2000.0), (5.0, 3.0, 60000.0)])
+def test_where_no_box_is_good_for_a_star_alone_that_is_all_that_is_said(neighbour):
+    found = suggest_fit_shape(PSFS['narrow'], 3000.0, 5.0, neighbours=[neighbour])
+    assert found.is_joint
+    assert str(found).startswith(
+        'No box works for this star alone: its neighbours change the flux by 20 % or more. Fit')
+    assert 'box  error' not in str(found)
+    # The box for the joint fit is that of the errors.
+    table = found.table[found.table['outside'] <= 0.1]
+    good = table['flux_err'] <= 1.02 * table['flux_err'].min()
+    assert found.fit_shape == (table['side'][good].min(),) * 2
+
+
+def scatter_of_fits(place, shape, side, mask, psf=PSFS['narrow'], flux=5000.0, background=20.0):
+    """Return the scatter of fluxes of simulated stars at a place of an image."""
+    n, (x, y) = 600, place
+    lines, columns = np.mgrid[:shape[0], :shape[1]]
+    mean = background + psf.evaluate(columns, lines, flux, x, y, *psf.parameters[3:])
+    counts = np.random.default_rng(5).poisson(mean, (n, *shape)).astype(float)
+    counts[:, mask] = np.nan
+    middle = [int(np.ceil(value - 0.5)) for value in place]
+    far = [np.abs(grid - value) > side // 2 for grid, value in zip((columns, lines), middle)]
+    counts[:, far[0] | far[1]] = np.nan
+    fits = fit_stamps(counts, psf, background='fit', init={psf.param_names[1]: x,
+                                                           psf.param_names[2]: y},
+                      fixed=psf.param_names[3:])
+    return fits.params[:, 0].std()
+
+
+@pytest.mark.parametrize('place', [(15.2, 14.9), (15.2, 0.3), (0.1, 14.8)])
+def test_errors_are_those_of_the_pixels_that_exist(place):
+    mask = np.zeros((31, 31), dtype=bool)
+    mask[:, 17] = True
+    found = suggest_fit_shape(PSFS['narrow'], 5000.0, 20.0, position=place, mask=mask)
+    for side in (7, 11):
+        expected = found.table['flux_err'][found.table['side'] == side][0]
+        assert expected == pytest.approx(scatter_of_fits(place, mask.shape, side, mask), rel=0.12)
+    whole = suggest_fit_shape(PSFS['narrow'], 5000.0, 20.0)
+    assert found.table['flux_err'][-1] > 1.02 * whole.table['flux_err'][-1]
+    assert found.table['outside'][-1] > 0.01
+
+
+def test_with_all_pixels_a_place_changes_little():
+    whole = suggest_fit_shape(PSFS['narrow'], 5000.0, 20.0, neighbours=[(5.0, 0.0, 500.0)])
+    there = suggest_fit_shape(PSFS['narrow'], 5000.0, 20.0, neighbours=[(5.0, 0.0, 500.0)],
+                              position=(50.2, 49.9), mask=np.zeros((101, 101), dtype=bool))
+    assert_allclose(there.table['flux_err'][2:], whole.table['flux_err'][2:], rtol=0.02)
+    assert_allclose(there.table['neighbour_bias'][4:], whole.table['neighbour_bias'][4:],
+                    rtol=0.2, atol=5.0)
+
+
+@pytest.mark.parametrize(('options', 'message'), [
+    ({'position': (1.0, 2.0)}, 'mask and position must be given together'),
+    ({'mask': np.zeros((9, 9), dtype=bool)}, 'mask and position must be given together'),
+    ({'mask': np.ones((9, 9), dtype=bool), 'position': (1.0, 2.0)}, 'mask must be an image'),
+    ({'mask': np.zeros(9, dtype=bool), 'position': (1.0, 2.0)}, 'mask must be an image'),
+    ({'mask': np.zeros((9, 9), dtype=bool), 'position': 1.0}, 'position must be two finite'),
+])
+def test_pixels_that_are_no_image_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        suggest_fit_shape(PSFS['narrow'], 5000.0, 20.0, **options)
 
 
 def test_a_flux_that_is_not_measurable_is_called_so():

@@ -11,8 +11,9 @@ from .._validation import (
     require_finite,
     require_not_negative,
 )
+from .information import Surroundings
 
-__all__ = ['as_place', 'read_counts', 'require_inside']
+__all__ = ['as_place', 'as_surroundings', 'read_counts', 'require_inside']
 
 
 def read_counts(data, mask, background, read_variance):
@@ -83,6 +84,20 @@ def as_place(value, name):
         raise ValueError(f'{name} must be two finite numbers (x, y), but it is {value!r}: pass a '
                          'position in pixels.')
     return place
+
+
+def as_surroundings(mask, position):
+    """Return the `Surroundings` of a star, None where no position is given; raise for others."""
+    if mask is None and position is None:
+        return None
+    if mask is None or position is None:
+        raise ValueError('mask and position must be given together, but one of them is missing: '
+                         'pass the pixels to leave out, and where in them the star is.')
+    mask, (x, y) = np.asarray(mask, dtype=bool), as_place(position, 'position').tolist()
+    if mask.ndim != 2 or mask.all():
+        raise ValueError('mask must be an image with pixels that are not masked, but '
+                         f'{mask.sum()} of {mask.shape} pixels are: pass another.')
+    return Surroundings(~mask, x, y)
 
 
 def require_inside(near, shape):

@@ -8,6 +8,7 @@ from astropy.table import QTable
 
 from .._validation import as_box, require_number, require_positive_integer
 from ..stamps import fit_stamps
+from .arguments import as_surroundings
 from .fit_box import suggest_fit_shape
 from .information import Star, box_information
 from .words import percent, wrapped
@@ -88,7 +89,8 @@ class CentroidAdvice:
 
 
 def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, fit_shape=None,
-                    background_known=False, n_simulated=4000, seed=1, oversampling=None):
+                    background_known=False, n_simulated=4000, seed=1, position=None, mask=None,
+                    oversampling=None):
     """Advise whether to fit the position of a star, to hold it, or to give it a prior.
 
     A free position follows the noise to where it happens to be highest: the
@@ -121,6 +123,10 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
         long.
     seed : int, optional
         Of the simulation.
+    position, mask : optional
+        Place of the star in an image, and pixels that are left out, as for
+        `suggest_fit_shape`. By default the box is whole, and the star
+        anywhere in its middle pixel.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
@@ -169,15 +175,18 @@ def advise_centroid(psf, flux, background, *, known_to=0.1, read_variance=0.0, f
     n_simulated, seed = _check_simulation(n_simulated, seed)
     shape = as_box(fit_shape, least=3) if fit_shape is not None else suggest_fit_shape(
         star.model, flux, background, read_variance=read_variance,
-        background_known=background_known).fit_shape
+        background_known=background_known, position=position, mask=mask).fit_shape
+    around = as_surroundings(mask, position)
     if known_to > 0.5 * min(shape):
         raise ValueError(f'known_to must not exceed half of the box, {min(shape)} pixels, but it '
                          f'is {known_to:g}: pass a larger fit_shape, or find the star first.')
     n_simulated = min(n_simulated, max(MOST_PIXELS // np.prod(shape), LEAST_SIMULATED))
-    boxes = box_information(star, flux, background, read_variance, max(shape), shape=shape)
+    boxes = box_information(star, flux, background, read_variance, max(shape), shape=shape,
+                            around=around)
     bounds = [boxes.covariance(background_known=background_known, **known)[:, -1] for known in (
         {}, {'prior': known_to}, {'position_known': True})]
-    stars = _Simulated(star, flux, background, read_variance, shape, known_to, n_simulated, seed)
+    stars = _Simulated(star, flux, background, read_variance, shape, known_to, n_simulated, seed,
+                       around)
     rows = [stars.measure(mode, background_known) for mode in MODES]
     table = QTable({'position': MODES, **{
         name: [row[name] for row in rows] for name in rows[0]},
@@ -212,18 +221,22 @@ def _recommend(table):
 class _Simulated:
     """Stars of one flux in boxes, and what is known of their positions."""
 
-    def __init__(self, star, flux, background, read_variance, shape, known_to, n, seed):
+    def __init__(self, star, flux, background, read_variance, shape, known_to, n, seed,
+                 around=None):
         rng = np.random.default_rng(seed)
         self.star, self.flux, self.background = star, flux, background
         self.read_variance, self.shape, self.known_to = read_variance, shape, known_to
         middle = np.array([[shape[1] // 2], [shape[0] // 2]])
         # A box is around where a star is thought to be; it is as far off as that is wrong.
-        self.known = middle + rng.uniform(-0.5, 0.5, (2, n))
+        self.known = middle + (rng.uniform(-0.5, 0.5, (2, n)) if around is None else
+                               np.broadcast_to(around.offset, (2, n)))
         self.place = self.known + rng.normal(0.0, known_to, (2, n))
         y, x = np.mgrid[:shape[0], :shape[1]]
         image = star.image(x, y, *self.place[:, :, np.newaxis, np.newaxis])
         mean = np.maximum(flux * image, 0.0) + background
         self.counts = rng.poisson(mean) + rng.normal(0.0, np.sqrt(read_variance), mean.shape)
+        if around is not None:
+            self.counts[:, ~around.box(shape)] = np.nan
 
     def measure(self, mode, background_known):
         """Return bias, scatter and rms of the flux with a position free, prior or fixed."""

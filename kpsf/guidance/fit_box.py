@@ -7,6 +7,7 @@ import numpy as np
 from astropy.table import QTable, Table
 
 from .._validation import require_number
+from .arguments import as_surroundings
 from .bias import bias_by_neighbours
 from .information import MOST_PIXELS, Star, box_information, default_largest
 from .words import percent, wrapped
@@ -15,6 +16,9 @@ __all__ = ['FitBoxAdvice', 'suggest_fit_shape']
 
 # Share of the light that a recommended box holds.
 LEAST_INSIDE = 0.9
+# Total of error and bias, as a share of the flux and in units of the error, from which on no box
+# is good for one star alone.
+HOPELESS, MUCH = 0.2, 3.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class FitBoxAdvice:
         Whether the background is known, or fitted, too.
     loss : float
         Which total was allowed, relative to the smallest.
+    is_joint : bool
+        Whether no box is good for the star alone, as its neighbours change the
+        flux by a fifth or more in each; the box is then for a joint fit with
+        them.
     """
 
     fit_shape: tuple
@@ -47,6 +55,7 @@ class FitBoxAdvice:
     flux: float
     background_known: bool
     loss: float
+    is_joint: bool = False
 
     @property
     def sentence(self):
@@ -54,6 +63,11 @@ class FitBoxAdvice:
         side = self.fit_shape[0]
         row = self.table[self.table['side'] == side][0]
         background = 'a known' if self.background_known else 'a fitted'
+        if self.is_joint:
+            return (f'No box works for this star alone: its neighbours change the flux by '
+                    f'{percent(HOPELESS)} or more. Fit them jointly, as a group, in {side} x '
+                    f'{side} pixels ({side / self.fwhm:.1f} FWHM): the flux is then good to about '
+                    f'{row["flux_err"]:.4g} e- ({percent(row["flux_err"] / self.flux)}).')
         bias = ''
         if _bias(row) != '0':
             bias = f', of which neighbours {row["neighbour_bias"]:+.3g} e-'
@@ -69,6 +83,8 @@ class FitBoxAdvice:
 
     def __str__(self):
         """Return the sentence, and the boxes around the recommended one."""
+        if self.is_joint:
+            return wrapped(self.sentence)
         chosen = int(np.flatnonzero(self.table['side'] == self.fit_shape[0])[0])
         rows = sorted({0, *range(max(0, chosen - 2), min(len(self.table), chosen + 3)),
                        int(np.argmin(self.table['total'])), len(self.table) - 1})
@@ -79,6 +95,10 @@ class FitBoxAdvice:
             lines.append(f'{mark} {row["side"]:3d}  {row["flux_err"]:10.4g}  '
                          f'{100 * row["outside"]:5.1f} %  {_bias(row):>15}  '
                          f'{row["total"]:10.4g}')
+        if any(_bias(row) != '0' for row in self.table):
+            lines.append(wrapped(
+                '  total: of the error and the largest bias in this box, the next smaller and the '
+                'next larger one, as it is zero by chance where it changes its sign'))
         return '\n'.join(lines)
 
 
@@ -90,7 +110,7 @@ def _bias(row):
 
 def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=None,
                       background_known=False, position_known=False, loss=0.02,
-                      largest=None, oversampling=None):
+                      largest=None, position=None, mask=None, oversampling=None):
     """Advise on the box around a star that should be fitted.
 
     A box that is too small throws light away, and where the background is
@@ -119,6 +139,12 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     largest : int, optional
         Side of the largest box in pixels, at most 301. By default ten times
         the FWHM.
+    position : (float, float), optional
+        Place (x, y) of the star in the pixels of ``mask``. By default boxes
+        are whole, and errors the mean over places in a pixel.
+    mask : array_like of bool, shape (ny, nx), optional
+        With ``position``: True for pixels that are left out. A star at the
+        edge of the image, or beside bad pixels, has fewer of them.
     oversampling : int or (int, int), optional
         Samples per pixel of an image, 1 by default.
 
@@ -166,11 +192,12 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     loss = require_number(loss, 'loss', 'pass for example 0.02')
     known = {'background_known': bool(background_known), 'position_known': bool(position_known)}
     others = _as_offsets(neighbours)
+    around = as_surroundings(mask, position)
     boxes = box_information(star, flux, background, read_variance,
-                            _largest(largest, star.fwhm), others)
+                            _largest(largest, star.fwhm), others, around=around)
     error = boxes.flux_errors(**known)
     bias = np.zeros(len(error)) if not len(others) else bias_by_neighbours(
-        star, flux, background, read_variance, boxes.sides, others, **known)
+        star, flux, background, read_variance, boxes.sides, others, around=around, **known)
     total = np.hypot(error, _around(bias))
     if not np.isfinite(total).any():
         raise ValueError(f'No box up to {boxes.sides[-1]} pixels determines the flux: pass a '
@@ -181,9 +208,13 @@ def suggest_fit_shape(psf, flux, background, *, read_variance=0.0, neighbours=No
     enough = boxes.inside >= LEAST_INSIDE
     if not np.any(enough & np.isfinite(total)):
         enough = np.ones_like(enough)
-    best = total[enough].min()
-    side = int(boxes.sides[np.argmax(enough & (total <= (1.0 + loss) * best))])
-    return FitBoxAdvice((side, side), table, star.fwhm, flux, known['background_known'], loss)
+    least = total[enough].min()
+    is_joint = bool(least > HOPELESS * flux and least > MUCH * error[enough].min())
+    # With the neighbours fitted, too, there is no bias.
+    judged = error if is_joint else total
+    side = int(boxes.sides[np.argmax(enough & (judged <= (1.0 + loss) * judged[enough].min()))])
+    return FitBoxAdvice((side, side), table, star.fwhm, flux, known['background_known'], loss,
+                        is_joint)
 
 
 def _around(bias):

@@ -8,7 +8,8 @@ import numpy as np
 from ..models.unit import UnitPSF
 from ..normalization import as_psf_model
 
-__all__ = ['MOST_PIXELS', 'BoxInformation', 'Star', 'box_information', 'default_largest']
+__all__ = ['MOST_PIXELS', 'BoxInformation', 'Surroundings', 'Star', 'box_information',
+           'default_largest']
 
 # The largest box that is looked at, in units of the FWHM, and in pixels.
 LARGEST = 10.0
@@ -86,6 +87,44 @@ class Star:
 
 
 @dataclass(frozen=True)
+class Surroundings:
+    """Which pixels around a star there are.
+
+    Attributes
+    ----------
+    used : ndarray of bool, shape (ny, nx)
+        Pixels of the image that count.
+    x, y : float
+        Of the star.
+    """
+
+    used: np.ndarray
+    x: float
+    y: float
+
+    @property
+    def middle(self):
+        """Return x and y of the pixel that the star is in."""
+        return tuple(int(np.ceil(place - 0.5)) for place in (self.x, self.y))
+
+    @property
+    def offset(self):
+        """Return x and y of the star in that pixel, (1,) each."""
+        return tuple(np.array([place - middle])
+                     for place, middle in zip((self.x, self.y), self.middle))
+
+    def box(self, shape):
+        """Return which pixels of a box around that pixel count, (height, width)."""
+        x, y = self.middle
+        lines, columns = (first + np.arange(size) - size // 2
+                          for first, size in zip((y, x), shape))
+        inside = ((lines >= 0) & (lines < self.used.shape[0]))[:, np.newaxis] & (
+            (columns >= 0) & (columns < self.used.shape[1]))
+        ny, nx = self.used.shape
+        return inside & self.used[np.ix_(np.clip(lines, 0, ny - 1), np.clip(columns, 0, nx - 1))]
+
+
+@dataclass(frozen=True)
 class BoxInformation:
     """Expected information about flux, x, y and background in boxes around a star.
 
@@ -138,7 +177,8 @@ def default_largest(fwhm):
     return min(max(LARGEST * fwhm, 5.0), MOST_PIXELS)
 
 
-def box_information(star, flux, background, read_variance, largest, neighbours=(), shape=None):
+def box_information(star, flux, background, read_variance, largest, neighbours=(), shape=None,
+                    around=None):
     """Return the `BoxInformation` of all odd boxes from 3 pixels up to the largest.
 
     Parameters
@@ -152,6 +192,9 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
         Stars beside it that the fit does not know of: their light is noise.
     shape : (ny, nx), optional
         What the boxes are cut to, odd, where that is no square.
+    around : Surroundings, optional
+        The place of the star, and which pixels there are. By default all, and
+        the mean over places in a pixel.
 
     Returns
     -------
@@ -159,7 +202,8 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
     """
     half = largest // 2
     x, y = (grid[np.newaxis] for grid in np.meshgrid(*[np.arange(-half, half + 1.0)] * 2))
-    x_0, y_0 = star.phases()
+    x_0, y_0 = star.phases() if around is None else (
+        place.reshape(-1, 1, 1) for place in around.offset)
     image = star.image(x, y, x_0, y_0)
     by_x, by_y = (flux * slope for slope in star.slopes(x, y, x_0, y_0))
     others = sum((strength * star.image(x, y, x_0 + dx, y_0 + dy)
@@ -171,6 +215,8 @@ def box_information(star, flux, background, read_variance, largest, neighbours=(
     if shape is not None:
         inside = (np.abs(x) <= shape[1] // 2) & (np.abs(y) <= shape[0] // 2)
         derivatives = [values * inside for values in derivatives]
+    if around is not None:
+        derivatives = [values * around.box((largest, largest)) for values in derivatives]
     rings = np.maximum(np.abs(x), np.abs(y)).astype(int)[0].ravel()
 
     def nested(values):

@@ -50,12 +50,16 @@ def plot_fit_box(advice, ax=None):
     if np.any(bias > 1e-3 * np.asarray(table['flux_err'])):
         ax.plot(side, percent * table['flux_err'], color=BLUE, ls='--', label='error')
         ax.plot(side, percent * bias, color=VERMILLION, ls=':', label='bias by neighbours')
-    best, least = (percent * np.min(table[name]) for name in ('total', 'flux_err'))
+    judged = table['flux_err' if advice.is_joint else 'total']
+    best, least = (percent * np.min(values) for values in (judged, table['flux_err']))
     ax.axhspan(best, (1.0 + advice.loss) * best, color=GREY, alpha=0.4, lw=0,
                label=f'within {100 * advice.loss:g} % of the best')
-    ax.axvline(chosen, color=VERMILLION, label=f'{chosen} x {chosen} pixels')
+    what = ', fitted jointly' if advice.is_joint else ''
+    ax.axvline(chosen, color=VERMILLION, label=f'{chosen} x {chosen} pixels{what}')
     ax.set_yscale('log')
-    ax.set_ylim(least / 1.3, max(percent * table['total'][0], 3.0 * best))
+    # The curve must not leave the axes where the box is chosen.
+    highest = percent * table['total'][np.isin(side, (side[0], chosen))]
+    ax.set_ylim(least / 1.3, max(*highest[np.isfinite(highest)], 3.0 * best, 3.0 * least))
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter):
         axis('{x:g}')
     ax.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
