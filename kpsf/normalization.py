@@ -116,8 +116,8 @@ class Normalization:
         lines = [f'{self.parameter} of {self.name} is: {self.meaning}',
                  f'  sum {self.sum:.6g}, peak {self.peak:.6g}, integral {self.integral:.6g}, '
                  f'FWHM {self.fwhm:.3g} pixels',
-                 f'  by where in a pixel the star is, the sum of its pixels varies by '
-                 f'{_percent(self.phase_spread)}']
+                 f'  the sum of the pixels changes by {_percent(self.phase_spread)} with the '
+                 'position in the pixel']
         if self.outside > 0.0005:
             lines.append(f'  about {_percent(self.outside)} of the light is beyond the edge of '
                          'the image, and not in the flux')

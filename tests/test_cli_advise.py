@@ -3,6 +3,7 @@
 
 import os
 import re
+import shlex
 
 import numpy as np
 import pytest
@@ -69,7 +70,8 @@ def titles(text):
 def fitted(text):
     """Return x, y and flux of the fit that is judged."""
     return [float(number) for number in re.search(
-        r'Fit at \(([\d.-]+), ([\d.-]+)\) with a flux of ([\d.e+]+) e-', text).groups()]
+        r'Fit at \(([\d.-]+), ([\d.-]+)\) with a total flux of ([\d.e+]+) \+- \S+ e-',
+        ' '.join(text.split())).groups()]
 
 
 def the_error(capsys):
@@ -98,7 +100,47 @@ def test_the_star_that_is_meant_is_named_by_a_place(here, capsys):
     x, y, flux = fitted(text)
     assert np.hypot(x - 12.3, y - 10.2) < 0.2
     assert flux == pytest.approx(4000.0, rel=0.1)
-    assert 'a second source competes' in text
+    assert 'a second source competes' not in text
+    assert 'the first is meant, 0.4 pixels from (12.0, 10.0)' in text
+
+
+def test_the_answer_and_the_next_command_are_the_last_lines(here, capsys, monkeypatch):
+    assert run(here, '--near', 12, 10) == 0
+    answer, following = capsys.readouterr().out.splitlines()[-2:]
+    assert re.fullmatch(r'Answer: total flux \d+ \+- \d+ e- at \(12\.3, 10\.2\); trusted\.',
+                        answer)
+    assert re.fullmatch(rf'Next: kpsf photometry .*image\.fits --psf gaussian:{FWHM} --box \d+',
+                        following)
+    flux = float(answer.split()[3])
+    assert cli.main(shlex.split(following.removeprefix('Next: kpsf '))) == 0
+    table = Table.read('image-photometry.ecsv')
+    row = table[np.argmin(np.hypot(table['x_fit'] - 12.3, table['y_fit'] - 10.2))]
+    assert GAIN * row['flux_fit'] == pytest.approx(flux, rel=0.02)
+
+
+def test_options_are_those_of_the_next_command(here, capsys):
+    path = write_psf(here / 'my psf.fits', 1.0)
+    write_image(here / 'mask.fits', np.zeros((50, 60)))
+    assert run(here, '--oversampling', 4, '--gain', 2, '--read-noise', 4, '--mask',
+               here / 'mask.fits', psf=path) == 0
+    *_, following = capsys.readouterr().out.splitlines()
+    assert "my psf.fits' --normalize --box" in following
+    assert cli.main(shlex.split(following.removeprefix('Next: kpsf '))) == 0
+
+
+def test_where_nothing_is_the_flux_at_the_place_is_the_answer(here, capsys):
+    assert run(here, '--near', 50, 12, '--plot', 'none.png') == 0
+    text = capsys.readouterr().out
+    assert titles(text) == TITLES[:2]
+    assert 'nothing is above 5 sigma within' in text
+    answer = re.search(r'a star exactly at \(50\.0, 12\.0\) has ([\d-]+) \+- (\d+) e-',
+                       ' '.join(text.split()))
+    flux, error = map(float, answer.groups())
+    assert abs(flux) < 4.0 * error
+    assert '--init TABLE --centroid-prior 0.1' in text
+    assert 'TABLE is a .csv file of two lines, x,y and 50,12' in text
+    assert run(here, '--near', 50, 12, '--within', 100) == 0
+    assert 'Answer: total flux' in capsys.readouterr().out
 
 
 def test_without_a_psf_a_gaussian_is_fitted(here, capsys):
@@ -226,6 +268,7 @@ def test_the_target_of_a_target_pixel_file_is_meant(here, pixels, capsys):
     assert np.hypot(x - 3.3, y - 7.2) < 0.15
     seconds = float(re.search(r'1 e-/s is ([\d.]+) e-', printed.out).group(1))
     assert fitted(printed.out)[2] == pytest.approx(2.0e4 * seconds, rel=0.15)
+    assert re.search(r'\nNext: kpsf lightcurve .*two\.fits\n$', printed.out)
     assert run(pixels.parent, '--near', 8, 3, image='two.fits', psf='gaussian:1.4') == 0
     x, y, _ = fitted(capsys.readouterr().out)
     assert np.hypot(x - 8.4, y - 3.1) < 0.15
@@ -253,6 +296,7 @@ def test_the_prf_of_the_instrument_is_a_psf(here, capsys):
     (['--psf', 'gaussian'], 'gaussian:FWHM is needed'),
     (['--known-to', '0'], 'argument --known-to: a number > 0'),
     (['--near', '3'], 'argument --near: expected 2 arguments'),
+    (['--near', '3', '4', '--within', '0'], 'argument --within: a number > 0'),
     (['--near', '3', 'x'], 'argument --near: invalid float'),
     (['--gain', '-1'], 'argument --gain: a number > 0'),
     (['--read-noise', 'nan'], 'argument --read-noise: a number >= 0'),

@@ -1,18 +1,21 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """All of the guidance at once says the same as its parts, also of real images."""
 
+import re
+
 import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.modeling import Model
+from astropy.modeling.models import Gaussian2D
 from numpy.testing import assert_allclose, assert_array_equal
-from photutils.psf import CircularGaussianPRF
+from photutils.psf import CircularGaussianPRF, ImagePSF
 
 from kpsf import describe_normalization, diagnose, locate_source, read_tpf
 from kpsf.flags import DiagnosisFlag
 from kpsf.guidance import advise
 from kpsf.guidance.width import gaussian_of_brightest
-from kpsf.guidance.words import percent, pixels
+from kpsf.guidance.words import number, percent, pixels, with_error
 
 FWHM, SHAPE = 2.5, (41, 41)
 PSF = CircularGaussianPRF(fwhm=FWHM)
@@ -36,7 +39,7 @@ def simulate(*rows, shape=SHAPE, background=20.0, fwhm=FWHM, seed=1):
 
 
 def titles(advice):
-    return [line for line in str(advice).splitlines() if not line.startswith(' ')]
+    return [line for line in str(advice).splitlines() if line[0].isdigit()]
 
 
 @pytest.fixture(scope='module')
@@ -137,9 +140,95 @@ def test_a_place_names_the_star():
         assert found.diagnosis.flux == pytest.approx(flux, rel=0.05)
         assert len(found.sources) == 2
         assert '2 sources above 5 sigma' in str(found)
-        # The brighter one is a rival of the fainter one.
-        competes = 'a second source competes: say which is meant by its position' in str(found)
-        assert competes == (near is not None)
+        assert 'a second source competes' not in str(found)
+        assert ('the first is meant, 1.3 pixels from (30.0, 10.0)' in str(found)) == (
+            near is not None)
+
+
+def test_a_second_source_competes_where_no_place_is_named():
+    counts = simulate((20000.0, 10.0, 30.0), (15000.0, 31.3, 9.8))
+    assert 'a second source competes: say which is meant by its position' in str(
+        advise(counts, PSF))
+    assert 'competes' not in str(advise(counts, PSF, near=(10.0, 30.0)))
+    # Of a place, what is near to it does.
+    counts = simulate((20000.0, 10.0, 30.0), (15000.0, 14.5, 30.0))
+    assert '; 1 other within 5.2 pixels:' in ' '.join(str(
+        advise(counts, PSF, near=(10.0, 30.0))).split())
+
+
+@pytest.mark.parametrize('psf', [PSF, None])
+def test_another_star_is_no_answer_for_a_place_where_nothing_is(psf):
+    counts = simulate((20000.0, 10.0, 30.0), (60.0, 30.0, 10.0))
+    found = advise(counts, psf, near=(30.0, 10.0))
+    assert (found.centroid, found.box, found.diagnosis) == (None, None, None)
+    assert not found.is_trusted
+    text = ' '.join(str(found).split())
+    assert re.search(r'nothing is above 5 sigma within \d\.\d pixels of \(30\.0, 10\.0\); the '
+                     r'nearest source is 28\.3 pixels away: \(10\.0, 30\.0\)', text)
+    assert re.search(r'Answer: no source; a star exactly at \(30\.0, 10\.0\) has [\d-]+ \+- \d+ '
+                     r'e- \(position held, \d+ x \d+ pixels\), less than \d+ e- at 3 sigma', text)
+    assert titles(found) == TITLES[:2]
+    assert abs(found.flux - 60.0) < 4.0 * found.flux_err
+    assert 0.9 < np.nanstd(found.residual) < 1.1
+    far = advise(counts, psf, near=(30.0, 10.0), within=None)
+    assert far.diagnosis.x == pytest.approx(10.0, abs=0.1)
+    assert far.within is None
+
+
+def test_a_flux_at_a_place_is_that_of_a_fit_with_its_position_held():
+    pulls = []
+    for seed in range(60):
+        # The light of the neighbour is not that of the place.
+        counts = simulate((20000.0, 12.0, 24.0), (20.0, 18.2, 20.1), seed=seed)
+        found = advise(counts, PSF, near=(18.2, 20.1))
+        assert found.box is None
+        pulls.append((found.flux - 20.0) / found.flux_err)
+    assert abs(np.mean(pulls)) < 0.5
+    assert 0.75 < np.std(pulls) < 1.3
+    empty = advise(simulate(), PSF, near=(18.2, 20.1))
+    assert 'nothing is above 5 sigma, neither at (18.2, 20.1) nor elsewhere' in str(empty)
+    assert 'Answer: no source' in str(empty)
+    assert abs(empty.flux) < 4.0 * empty.flux_err
+
+
+def test_a_place_without_pixels_has_no_flux():
+    mask = np.zeros(SHAPE, dtype=bool)
+    mask[:, 25:] = True
+    found = advise(simulate((20000.0, 10.0, 30.0)), PSF, mask=mask, near=(40.0, 20.0))
+    assert np.isnan(found.flux)
+    assert 'no flux, as there are too few pixels around (40.0, 20.0)' in str(found)
+
+
+def test_a_star_beside_a_brighter_one_is_measured_with_its_light_held():
+    counts = simulate((60000.0, 25.0, 24.0), (4000.0, 20.2, 20.1))
+    found = advise(counts, PSF, near=(20.0, 20.0))
+    assert found.box.is_joint
+    assert found.n_held == 1
+    assert abs(found.flux - 4000.0) < 4.0 * found.flux_err
+    assert np.hypot(found.diagnosis.x - 20.2, found.diagnosis.y - 20.1) < 0.2
+    assert DiagnosisFlag.NEIGHBOUR not in found.diagnosis.flags
+    assert 'with the light of 1 other source subtracted as it was found' in found.answer
+    assert 0.9 < found.residual.std() < 1.1
+
+
+def test_the_answer_says_whether_to_trust_it(advice):
+    assert re.fullmatch(r'total flux \d{4} \+- \d\d e- at \(23\.4, 11\.8\); trusted',
+                        advice.answer)
+    assert str(advice).splitlines()[-1] == f'Answer: {advice.answer}.'
+    assert advice.is_trusted
+    assert (advice.flux, advice.flux_err) == (advice.diagnosis.flux, advice.diagnosis.flux_err)
+    wide = advise(simulate(STAR, fwhm=3.5), PSF)
+    assert 'not trusted: PSF_TOO_NARROW' in wide.answer
+    assert not wide.is_trusted
+
+
+def test_errors_at_the_edge_are_those_of_the_pixels_that_exist():
+    found = advise(simulate((5000.0, 20.2, -1.0)), PSF, near=(20.0, 0.0))
+    assert found.diagnosis.y == pytest.approx(-1.0, abs=0.4)
+    row = found.box.table[found.box.table['side'] == found.box.fit_shape[0]][0]
+    assert 0.5 < found.flux_err / row['flux_err'] < 2.0
+    assert row['flux_err'] > 200.0
+    assert found.centroid.table['flux_err'][0] > 200.0
 
 
 def test_many_sources_are_counted():
@@ -201,8 +290,23 @@ def test_a_psf_image_of_any_sum_gives_the_same_advice():
              for total in (16.0, 1.0)]
     assert found[0].diagnosis.flux == pytest.approx(found[1].diagnosis.flux)
     assert found[0].diagnosis.is_trusted
+    assert found[1].diagnosis.is_trusted
+    assert 'all fluxes below are total fluxes: the PSF is normalised here' in str(found[1])
+    assert 'normalised here' not in str(found[0])
     assert 'total flux x 16: the image is oversampled 4 times' in str(found[1])
     assert found[0].box.fit_shape == found[1].box.fit_shape
+
+
+@pytest.mark.parametrize('psf', [
+    ImagePSF(3.0 * PSF(*np.meshgrid(*[np.arange(-10.0, 11.0)] * 2))), Gaussian2D(
+        x_stddev=FWHM / 2.3548, y_stddev=FWHM / 2.3548)])
+def test_the_psf_is_normalised(psf):
+    found = advise(simulate(STAR), psf)
+    assert describe_normalization(found.psf).is_total_flux
+    assert not found.normalization.is_total_flux
+    assert DiagnosisFlag.NOT_TOTAL_FLUX not in found.diagnosis.flags
+    assert abs(found.flux - 5000.0) < 4.0 * found.flux_err
+    assert 70.0 < found.flux_err < 80.0
 
 
 @pytest.mark.parametrize('shape', [(9, 9), (12, 7), (40, 41)])
@@ -241,6 +345,20 @@ def test_what_cannot_be_advised_on_is_named(options, message):
     (-0.25, True, '-25 %')])
 def test_shares_are_told_with_two_digits(share, signed, text):
     assert percent(share, signed=signed) == text
+
+
+@pytest.mark.parametrize(('value', 'error', 'text'), [
+    (3906.4, 94.2, '3906 +- 94'), (2.6529e8, 1.81e4, '2.65290e+08 +- 1.8e+04'),
+    (-6.6e-21, 0.5, '0.00 +- 0.50'), (-0.2, 31.0, '0 +- 31'), (60.04, 7.46, '60.0 +- 7.5'),
+    (1e-3, 2e-6, '0.001 +- 2e-06'), (12.0, np.nan, '12'), (5e6, 2e7, '5.0e+06 +- 2.0e+07'),
+    (0.0, 0.0, '0')])
+def test_numbers_are_told_as_far_as_their_errors(value, error, text):
+    assert with_error(value, error) == text
+
+
+def test_a_number_that_is_next_to_nothing_is_zero():
+    assert [number(value, 1e-9) for value in (-0.0, -6.6e-21, 0.5, 12345.6)] == [
+        '0', '0', '0.5', '1.235e+04']
 
 
 def test_places_are_told_to_a_tenth():

@@ -86,7 +86,8 @@ def test_a_good_fit_is_described():
     assert_allclose([found.x, found.y, found.flux],
                     [row['x_fit'], row['y_fit'], row['flux_fit']])
     assert abs(found.gof_z - row['gof_z']) < 0.3
-    assert str(found) == (f'Fit at (20.3, 19.8) with a flux of {found.flux:.5g} e-, goodness of '
+    assert str(found) == (f'Fit at (20.3, 19.8) with a total flux of {found.flux:.0f} +- '
+                          f'{found.flux_err:.0f} e-, goodness of '
                           f'fit {found.gof_z:+.1f} sigma: nothing wrong was found.')
 
 
@@ -96,7 +97,7 @@ def test_all_problems_are_told_line_by_line():
     assert not found.is_trusted
     assert max(map(len, str(found).splitlines())) < 100
     first, *lines = str(found).replace('\n  ', ' ').splitlines()
-    assert first.startswith('Fit at (5.0, 33.0) with a flux of 200 e-')
+    assert first.startswith('Fit at (5.0, 33.0) with a total flux of 200 e-')
     assert lines == [f'- {entry.flag.name}: {entry.text}' for entry in found.problems]
     assert str(Problem(DiagnosisFlag.SPIKES, 'text')) == 'SPIKES: text'
     assert np.isnan(Problem(DiagnosisFlag.SPIKES, 'text').significance)

@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """The figures of the guidance show the numbers that it gives."""
 
+import re
 from functools import cache
 
 import numpy as np
@@ -140,7 +141,7 @@ def test_all_of_the_guidance_is_on_one_page(tmp_path):
     draw(axes, tmp_path)
     assert axes[0].get_title() == '1 source above 5 $\\sigma$'
     assert axes[1].get_title() == 'Data $-$ fit of one star'
-    assert axes[2].get_title() == 'Profile; flux is the total flux'
+    assert axes[2].get_title() == 'Profile of the star and the PSF'
     assert axes[3].get_title() == 'Fit box, background fitted'
     assert axes[4].get_title().startswith('Position, S/N ')
     (star,) = (line.get_xydata()[0] for line in axes[0].lines if line.get_marker() == 'x')
@@ -188,14 +189,14 @@ def test_other_sources_are_circles_and_named_as_a_problem(tmp_path):
         [advice.sources['x'][1:], advice.sources['y'][1:]]))
     assert axes[0].get_title() == '2 sources above 5 $\\sigma$'
     text = ' '.join(axes[5].texts[0].get_text().split())
-    assert 'neighbour: another source of' in text
+    assert 'Neighbour: another source of' in text
 
 
 def test_the_text_has_the_sentences():
     advice = advice_of('one')
     text = ' '.join(plot_advice(advice)[5].texts[0].get_text().split())
     for sentence in (advice.box.sentence, advice.centroid.sentence,
-                     'Nothing wrong was found with the fit.'):
+                     f'{advice.answer[1:]}.', 'Flux of the PSF: total flux.'):
         assert ' '.join(sentence.split()) in text
 
 
@@ -211,13 +212,39 @@ def test_masked_pixels_have_no_colour(tmp_path):
     assert len(lines_of(axes[2])['pixels']) == n_near - 1
 
 
+def test_the_place_that_is_meant_is_marked(tmp_path):
+    advice = advise(simulate((20000.0, 10.0, 30.0)), PSF, near=(30.0, 10.0))
+    axes = plot_advice(advice)
+    draw(axes, tmp_path)
+    marks = {line.get_label(): line.get_xydata().tolist() for line in axes[0].lines}
+    assert marks['place that is meant'] == [[30.0, 10.0]]
+    # Neither star nor place is out of sight.
+    assert axes[0].get_xlim()[0] < 10.0 < 30.0 < axes[0].get_xlim()[1]
+    text = ' '.join(axes[5].texts[0].get_text().split())
+    assert 'Nothing is above 5 sigma within' in text
+    assert 'No source; a star exactly at (30.0, 10.0) has' in text
+
+
+def test_the_scale_of_the_image_has_plain_numbers():
+    bar = plot_advice(advice_of('one'))[0].images[0].colorbar
+    labels = [label.get_text() for label in bar.ax.get_yticklabels()]
+    assert len(labels) == 6
+    assert all(re.fullmatch(r'[\d.e+]+', label) for label in labels)
+
+
+def test_where_no_box_is_good_the_box_of_a_joint_fit_is_named():
+    ax = plot_fit_box(suggest_fit_shape(PSF, 4000.0, 20.0, neighbours=[(5.0, 3.0, 6e4)]))
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels[-1].endswith('pixels, fitted jointly')
+
+
 def test_without_a_source_the_image_is_drawn_and_the_rest_is_left_out(tmp_path):
     axes = plot_advice(advice_of('empty'))
     draw(axes, tmp_path)
     assert axes[0].get_title() == '0 sources above 5 $\\sigma$'
     assert not axes[0].patches
     assert not any(ax.axison for ax in axes[1:])
-    assert axes[5].texts[0].get_text() == 'No source is significant.'
+    assert axes[5].texts[0].get_text().endswith('No source is significant.')
 
 
 def test_an_image_of_nothing_is_drawn(tmp_path):

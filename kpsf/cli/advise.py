@@ -1,6 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """`kpsf advise`: guidance for an image or a target pixel file of one's own."""
 
+import shlex
 from functools import partial
 
 import numpy as np
@@ -60,6 +61,9 @@ def add(commands):
     group.add_argument('--near', nargs=2, type=float, metavar=('X', 'Y'),
                        help='the star nearest to this place (default: the target of a target '
                        'pixel file, the most significant of an image)')
+    group.add_argument('--within', type=positive_number, metavar='PIXELS',
+                       help='how far from there it may be; if nothing is, the flux at the place '
+                       'itself is given (default: 2 FWHM, at least 3 pixels)')
     group.add_argument('--known-to', type=positive_number, default=0.1, metavar='PIXELS',
                        help='standard deviation to which its position is known beforehand '
                        '(default: 0.1)')
@@ -108,6 +112,8 @@ def _advise(options):
     arguments, psf, heading = (_of_pixels if _is_tpf(options) else _of_image)(options)
     if options.near is not None:
         arguments['near'] = tuple(options.near)
+    if options.within is not None:
+        arguments['within'] = options.within
     try:
         advice = advise(psf=psf, known_to=options.known_to, **arguments)
     except ValueError as error:
@@ -115,11 +121,47 @@ def _advise(options):
             'pass read_variance=', '--read-noise').replace('near must', '--near must')
         raise ValueError(text) from error
     text = f'{options.file}: {heading}\n{advice}'
+    if advice.fit_shape is not None:
+        text += f'\nNext: {_next(options, advice)}'
     if options.plot is not None:
         from ..plotting import plot_advice
         save_figure(lambda: plot_advice(advice), options.plot, options)
         text += f'\n-> {options.plot}'
     return text
+
+
+def _next(options, advice):
+    """Return the command that measures the star, and the others of the image."""
+    if _is_tpf(options):
+        return shlex.join(['kpsf', 'lightcurve', str(options.file)])
+    command = ['kpsf', 'photometry', str(options.file), '--psf']
+    if options.psf is None:
+        command.append(f'gaussian:{advice.psf.fwhm.value:.4g}')
+    elif isinstance(options.psf, float):
+        command.append(f'gaussian:{options.psf:g}')
+    else:
+        command.append(_of_file(options.psf))
+    if not advice.normalization.is_total_flux:
+        command.append('--normalize')
+    command += ['--box', str(advice.fit_shape[0])]
+    for name in ('extension', 'oversampling', 'mask', 'gain', 'read_noise', 'exposure',
+                 'background_subtracted'):
+        value = getattr(options, name)
+        if value is not None:
+            command += [f'--{name.replace("_", "-")}',
+                        _of_file(value) if name == 'mask' else f'{value}']
+    if advice.diagnosis is None and advice.near is not None:
+        command += ['--init', 'TABLE', '--centroid-prior', f'{options.known_to:g}']
+        x, y = advice.near
+        return (f'{shlex.join(command)}\n      where TABLE is a .csv file of two lines, x,y and '
+                f'{x:g},{y:g}')
+    return shlex.join(command)
+
+
+def _of_file(place):
+    """Return path and extension in words."""
+    path, extension = place
+    return str(path) if extension is None else f'{path}[{extension}]'
 
 
 def _is_tpf(options):

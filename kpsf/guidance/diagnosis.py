@@ -17,7 +17,7 @@ from .empty import empty_pixels
 from .fitted import JUDGED, read_fit
 from .locate import locate_source
 from .sky import Sky, find_spikes, smoothed
-from .words import counted, percent, pixels, wrapped
+from .words import counted, percent, pixels, with_error, wrapped
 
 __all__ = ['Diagnosis', 'Problem', 'diagnose']
 
@@ -107,8 +107,9 @@ class Diagnosis:
 
     def __str__(self):
         """Return all problems, line by line."""
-        head = (f'Fit at {pixels(self.x, self.y)} with a flux of {self.flux:.5g} e-, goodness of '
-                f'fit {self.gof_z:+.1f} sigma')
+        head = (f'Fit at {pixels(self.x, self.y)} with a total flux of '
+                f'{with_error(self.flux, self.flux_err)} e-, goodness of fit '
+                f'{self.gof_z:+.1f} sigma')
         if self.is_trusted:
             return f'{head}: nothing wrong was found.'
         return wrapped('\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)]))

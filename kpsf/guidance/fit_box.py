@@ -223,7 +223,9 @@ def _around(bias):
     Where it changes its sign, it is zero by chance.
     """
     padded = np.pad(np.abs(bias), 1, mode='edge')
-    return np.maximum.reduce([padded[:-2], padded[1:-1], padded[2:]])
+    # A box that allows no fit says nothing of the next.
+    before, after = (np.where(np.isfinite(part), part, 0.0) for part in (padded[:-2], padded[2:]))
+    return np.maximum.reduce([before, padded[1:-1], after])
 
 
 def _largest(largest, fwhm):

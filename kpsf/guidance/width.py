@@ -22,7 +22,8 @@ LEAST_SIDE = 2.0
 REACH = 2.0
 
 
-def gaussian_of_brightest(data, *, mask, background=None, near=None, read_variance=0.0):
+def gaussian_of_brightest(data, *, mask, background=None, near=None, within='auto',
+                          read_variance=0.0):
     """Return a round Gaussian, integrated over pixels, as wide as the brightest star.
 
     The width at which a source is most significant is the starting value of
@@ -32,7 +33,7 @@ def gaussian_of_brightest(data, *, mask, background=None, near=None, read_varian
     ----------
     data, mask : ndarray, shape (ny, nx)
         Electrons, and pixels to leave out.
-    background, near, read_variance
+    background, near, within, read_variance
         As for `locate_source`.
 
     Returns
@@ -50,7 +51,7 @@ def gaussian_of_brightest(data, *, mask, background=None, near=None, read_varian
                 if LEAST_SIDE * fwhm <= min(data.shape)}
     fwhm = max(strength, key=strength.get, default=None)
     found = () if fwhm is None else locate_source(
-        data, _gaussian(fwhm), near=near, mask=mask, background=background,
+        data, _gaussian(fwhm), near=near, within=within, mask=mask, background=background,
         read_variance=read_variance)
     if not len(found):
         raise ValueError('A source is needed to tell the width of the PSF, but there is none in '

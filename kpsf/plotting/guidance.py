@@ -15,6 +15,9 @@ __all__ = ['plot_advice', 'plot_centroid_advice', 'plot_fit_box']
 # Pixels around the star, in units of the FWHM, that a large image is cut to.
 SHOWN = 25.0
 
+# Numbers beside the colours of an image.
+N_TICKS = 6
+
 # Characters in a line of text.
 N_CHARACTERS, N_PROBLEMS = 50, 5
 
@@ -136,7 +139,10 @@ def plot_advice(advice):
     >>> axes = plot_advice(advise(np.random.default_rng(1).poisson(mean), psf))
     >>> axes[0].figure.savefig('advice.png')
     """
-    axes = new_figure((14.5, 8.6)).subplots(2, 3).ravel()
+    figure = new_figure((14.5, 8.6))
+    # Images are narrower than what is laid out for them, and would let labels out of the page.
+    figure.get_layout_engine().set(w_pad=0.1)
+    axes = figure.subplots(2, 3).ravel()
     window = _window(advice)
     _draw_sources(axes[0], advice, window)
     if advice.box is None:
@@ -154,11 +160,19 @@ def plot_advice(advice):
 def _window(advice):
     """Return limits of x and y around the star in a large image, of the whole of a small one."""
     ny, nx = advice.data.shape
-    if advice.diagnosis is None:
+    if advice.diagnosis is not None:
+        places = advice.diagnosis.x, advice.diagnosis.y
+    elif advice.near is not None:
+        places = advice.near
+    else:
         return (-0.5, nx - 0.5), (-0.5, ny - 0.5)
     reach = SHOWN * advice.normalization.fwhm
+    # What is meant, and what was found far away, are both shown.
+    if advice.diagnosis is None and len(advice.sources):
+        away = max(abs(advice.sources[name][0] - place) for name, place in zip('xy', places))
+        reach = max(reach, 1.2 * away)
     return tuple((max(place - reach, -0.5), min(place + reach, size - 0.5))
-                 for place, size in ((advice.diagnosis.x, nx), (advice.diagnosis.y, ny)))
+                 for place, size in zip(places, (nx, ny)))
 
 
 def _draw_sources(ax, advice, window):
@@ -168,13 +182,17 @@ def _draw_sources(ax, advice, window):
     part = image[int(bottom + 0.5):int(top + 0.5), int(left + 0.5):int(right + 0.5)]
     low, middle, high = np.nanpercentile(part, [1.0, 50.0, 99.8])
     width = max(middle - low, 0.01 * (high - low), 1e-3)
-    draw_image(ax, image, 'Sources', 'Electrons per pixel',
-               {'cmap': 'viridis', 'norm': AsinhNorm(width, vmin=low, vmax=max(high, low + 1.0))})
-    sources = advice.sources
-    if len(sources):
-        ax.plot(sources['x'][1:], sources['y'][1:], 'o', ms=9, mfc='none', mec='white')
-        ax.plot(sources['x'][0], sources['y'][0], 'x', ms=9, mew=2, color=VERMILLION)
+    norm = AsinhNorm(width, vmin=low, vmax=max(high, low + 1.0))
+    draw_image(ax, image, 'Sources', 'Electrons per pixel', {'cmap': 'viridis', 'norm': norm})
+    ticks = norm.inverse(np.linspace(0.0, 1.0, N_TICKS))
+    ax.images[0].colorbar.set_ticks(ticks, labels=[f'{float(f"{tick:.3g}"):g}' for tick in ticks])
+    sources, n_meant = advice.sources, 0 if advice.box is None else 1
+    ax.plot(sources['x'][n_meant:], sources['y'][n_meant:], 'o', ms=9, mfc='none', mec='white')
+    if advice.near is not None:
+        ax.plot(*advice.near, '+', ms=13, mew=1.5, color='white', label='place that is meant')
+        ax.legend(fontsize='small', labelcolor='white', facecolor='0.25', edgecolor='none')
     if advice.box is not None:
+        ax.plot(sources['x'][0], sources['y'][0], 'x', ms=9, mew=2, color=VERMILLION)
         ny, nx = advice.box.fit_shape
         corner = (round(advice.diagnosis.x) - nx / 2, round(advice.diagnosis.y) - ny / 2)
         ax.add_patch(Rectangle(corner, nx, ny, fill=False, ec=VERMILLION, lw=1.5))
@@ -207,21 +225,25 @@ def _draw_profile(ax, advice):
     order = np.argsort(distance[near])
     ax.plot(distance[near][order], model[order], '.', color=VERMILLION, ms=3, label='fit')
     ax.axvline(0.5 * star.fwhm, color=GREY, ls=':', label=f'half of FWHM {star.fwhm:.3g}')
-    meaning = advice.normalization.meaning.split(':')[0]
-    ax.set(title=f'Profile; {advice.normalization.parameter} is the {meaning}',
-           xlabel='Distance from the star (pixels)', ylabel='Above background / peak of the PSF')
+    ax.set(title='Profile of the star and the PSF', xlabel='Distance from the star (pixels)',
+           ylabel='Above background / peak of the PSF')
     ax.legend(fontsize='small')
 
 
 def _draw_text(ax, advice):
     """Write the sentences."""
-    if advice.box is None:
-        lines = ['No source is significant.']
-    else:
-        problems = [f'{problem.flag.name.replace("_", " ").lower()}: '
-                    f'{problem.text.split(":")[0]}' for problem in advice.diagnosis.problems]
-        lines = [advice.box.sentence, advice.centroid.sentence,
-                 *(problems[:N_PROBLEMS] or ['Nothing wrong was found with the fit.'])]
+    meaning = f'Flux of the PSF: {advice.normalization.meaning}.'
+    lines = ['No source is significant.'] if advice.near is None else []
+    if advice.box is not None:
+        lines = [advice.box.sentence, advice.centroid.sentence]
+    elif advice.near is not None:
+        lines = [f'{advice.place}.']
+    if advice.box is not None or advice.near is not None:
+        lines.append(f'{advice.answer}.')
+    if advice.diagnosis is not None:
+        lines += [f'{problem.flag.name.replace("_", " ").lower()}: {problem.text.split(":")[0]}'
+                  for problem in advice.diagnosis.problems[:N_PROBLEMS]]
+    lines = [f'{line[0].upper()}{line[1:]}' for line in (meaning, *lines)]
     text = '\n\n'.join('\n'.join(textwrap.wrap(line, N_CHARACTERS)) for line in lines)
     ax.set_axis_off()
     ax.text(0.0, 1.0, text, transform=ax.transAxes, va='top', fontsize=9.5, parse_math=False)
