@@ -716,3 +716,30 @@ def test_errors_are_those_of_the_fit():
         model(*STAR), X, Y, GOOD)
     assert diagnose(GOOD, fitted).flux_err == pytest.approx(75.0, rel=0.1)
     assert np.isnan(diagnose(GOOD, model(*STAR)).flux_err)
+
+
+def trail(length, angle, flux=6000.0, seed=1):
+    """Return counts of a star that moved, at an angle in degrees from x towards y."""
+    steps = length * np.linspace(-0.5, 0.5, 41)
+    x, y = (20.2 + steps * np.cos(np.radians(angle)), 20.1 + steps * np.sin(np.radians(angle)))
+    mean = 60.0 + np.mean([PSF.evaluate(X, Y, flux, *place, FWHM) for place in zip(x, y)], axis=0)
+    return np.random.default_rng(seed).poisson(mean).astype(float)
+
+
+@pytest.mark.parametrize('angle', [0.0, 30.0, 110.0])
+@pytest.mark.parametrize(('length', 'box'), [(3.0, 5), (5.0, 13)])
+def test_a_trail_is_elongated_along_its_direction(angle, length, box):
+    counts = trail(length, angle)
+    found = diagnose(counts, measure(counts, (20.2, 20.1), box), psf=PSF)
+    # In a small box, a fitted background hides the width.
+    assert found.flags & (DiagnosisFlag.MISFIT | DiagnosisFlag.PSF_TOO_NARROW)
+    text = str(found).replace('\n ', '')
+    told = float(re.search(r'elongated along a line at (\d+) degrees from x towards y', text)[1])
+    assert abs((told - angle + 90.0) % 180.0 - 90.0) < 6.0
+
+
+def test_what_is_wider_on_all_sides_is_not_elongated():
+    counts = simulate(STAR, fwhm=3.2)
+    text = problem(diagnose(counts, measure(counts), psf=PSF), DiagnosisFlag.PSF_TOO_NARROW).text
+    assert 'elongated' not in text
+    assert text.endswith('than the PSF: free its width, or learn the PSF from stars.')

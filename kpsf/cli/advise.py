@@ -149,7 +149,8 @@ def _next(options, advice):
         value = getattr(options, name)
         if value is not None:
             command += [f'--{name.replace("_", "-")}',
-                        _of_file(value) if name == 'mask' else f'{value}']
+                        _of_file(value) if name == 'mask' else
+                        f'{value:g}' if isinstance(value, float) else str(value)]
     if advice.diagnosis is None and advice.near is not None:
         command += ['--init', 'TABLE', '--centroid-prior', f'{options.known_to:g}']
         x, y = advice.near

@@ -36,6 +36,10 @@ PLATEAU, LEAST_PLATEAU = 0.9, 3
 # A neighbour is at least this share of the star's own light at its place.
 LEAST_CONTRAST = 0.5
 N_SHOWN = 5
+# From which share of the excess of its size on a star is elongated.
+LEAST_ELONGATION = 0.6
+# Step of the second derivatives of a PSF, in units of the FWHM.
+ELONGATION_STEP = 0.05
 # How far from 1 the variance of pixels without stars may be.
 LEAST_EXCESS = 0.1
 # Of differences by the place of a star, in pixels.
@@ -400,8 +404,34 @@ def _width(fitted):
         return None
     flag = DiagnosisFlag.PSF_TOO_NARROW if step > 0 else DiagnosisFlag.PSF_TOO_WIDE
     share, which = percent(min(abs(step), 0.5)), 'wider' if step > 0 else 'narrower'
-    return Problem(flag, f'the star is about {share} {which} than the PSF: free its width, or '
-                   'learn the PSF from stars.', float(abs(step) / error))
+    what = _elongation(fitted, used) or ': free its width, or learn the PSF from stars'
+    return Problem(flag, f'the star is about {share} {which} than the PSF{what}.',
+                   float(abs(step) / error))
+
+
+def _elongation(fitted, used):
+    """Return along which direction the star is longer than the PSF, empty if it is not.
+
+    One step in the second moments of the light that the PSF is convolved with.
+    """
+    x, y = fitted.grid
+    h = ELONGATION_STEP * fitted.star.fwhm
+    along_x, along_y = (
+        [slope / (2.0 * h) for slope in np.subtract(
+            fitted.star.slopes(x, y, fitted.x + dx, fitted.y + dy),
+            fitted.star.slopes(x, y, fitted.x - dx, fitted.y - dy))]
+        for dx, dy in ((h, 0.0), (0.0, h)))
+    (xx, xy), yy = along_x, along_y[1]
+    step, error, _ = _score_step(fitted, [0.25 * fitted.flux * column for column in (
+        xx + yy, xx - yy, 2.0 * xy)], used)
+    size, length = step[0], float(np.hypot(step[1], step[2]))
+    if not np.all(error > 0) or length < max(N_SIGMA * error[1:].max(), LEAST_ELONGATION * size,
+                                             2.0 * LEAST_WIDTH * (fitted.star.fwhm / 2.3548)**2):
+        return ''
+    angle = np.degrees(0.5 * np.arctan2(step[2], step[1])) % 180.0
+    return (f', and elongated along a line at {angle:.0f} degrees from x towards y: a trail, two '
+            'stars, or a PSF that is not round? Use a PSF that is drawn out in the same way '
+            '(tutorial "The flux of an asteroid"), or fit two stars')
 
 
 def _slope(fitted):
@@ -529,10 +559,12 @@ def _of_noise(fitted, z, found):
                 'noise known?', abs(significance))
             return
     if z > N_SIGMA and not any(problem.flag & EXPLAINS for problem in found):
+        what = _elongation(fitted, fitted.box(BOX))
+        what = f'. The star is not like the PSF{what}' if what else ''
         yield Problem(DiagnosisFlag.MISFIT,
                       f'the C-statistic is {z:.1f} standard deviations above its expectation: the '
                       'PSF is not the whole story, and errors are too small (covariance='
-                      '"sandwich" helps).', z)
+                      f'"sandwich" helps){what}.', z)
 
 
 def _of_meaning(fitted, start):
