@@ -127,8 +127,8 @@ print(sources['id', 'x', 'y', 'flux', 'flux_err', 'background', 'significance'])
 
 # %%
 # All nine are there, the most significant first. The asteroid is the one nearest to the ephemeris
-# (``locate_source(counts, psf, near=ephemeris)`` returns that one alone), the neighbour the next,
-# and the comparison star the brightest:
+# (``locate_source(counts, psf, near=ephemeris)`` returns that one alone, and none if nothing is
+# within two FWHM), the neighbour the next, and the comparison star the brightest:
 distance = np.hypot(sources['x'] - ephemeris[0], sources['y'] - ephemeris[1])
 asteroid, neighbour = np.argsort(distance)[:2]
 comparison = np.argmax(sources['flux'])
@@ -241,13 +241,13 @@ plt.show()
 # It is: the residuals in units of their noise (right) have a standard deviation of 1, and nothing
 # is left where asteroid and neighbour (circles on the left) are. Seven stars are outside of this
 # part. `~kpsf.diagnose` looks at the asteroid in particular. It gets the table and the row in it,
-# so that it knows which stars were fitted jointly:
-print(diagnose(counts, table, index=asteroid, psf=psf, fit_shape=joint.fit_shape))
+# so that it knows which stars were fitted jointly, and in which box:
+print(diagnose(counts, table, index=asteroid, psf=psf))
 
 # %%
 # Nothing is wrong. Of a fit of the same box without the neighbour it says what is missing:
 alone = PoissonPSFPhotometry(psf, joint.fit_shape)(counts, init_params=sources)
-print(diagnose(counts, alone, index=asteroid, psf=psf, fit_shape=joint.fit_shape))
+print(diagnose(counts, alone, index=asteroid, psf=psf))
 
 # %%
 # And of the least-squares fit that began at the ephemeris, it lists all that the steps above put
@@ -316,12 +316,13 @@ as_star = PoissonPSFPhotometry(psf, joint.fit_shape)
 as_star_table = as_star(long_exposure, init_params=start)
 print(f'{as_star_table["flux_fit"][0]:.0f} +- {as_star_table["flux_err"][0]:.0f}; '
       f'truth {2 * true_flux:.0f}')
-print(diagnose(long_exposure, as_star_table, psf=psf, fit_shape=joint.fit_shape))
+print(diagnose(long_exposure, as_star_table, psf=psf))
 
 # %%
 # The flux is too low by several times its error, and the diagnosis says why: the asteroid is wider
-# than the PSF. The motion is known from the ephemeris, so the PSF of the *asteroid* is the mean of
-# PSFs along the trail. The stars of the image keep the old one.
+# than the PSF, and elongated in the direction of its motion. That is known from the ephemeris, so
+# the PSF of the *asteroid* is the mean of PSFs along the trail. The stars of the image keep the old
+# one.
 trail_image = np.mean([psf.evaluate(u, v, 1.0, motion[0] * step, motion[1] * step)
                        for step in steps], axis=0)
 trailed_psf = ImagePSF(normalize_psf(trail_image))
@@ -329,7 +330,7 @@ trail_box = suggest_fit_shape(trailed_psf, start['flux'][0], start['background']
 as_trail = PoissonPSFPhotometry(trailed_psf, trail_box)
 as_trail_table = as_trail(long_exposure, init_params=start)
 print(f'{as_trail_table["flux_fit"][0]:.0f} +- {as_trail_table["flux_err"][0]:.0f}')
-print(diagnose(long_exposure, as_trail_table, psf=trailed_psf, fit_shape=trail_box))
+print(diagnose(long_exposure, as_trail_table, psf=trailed_psf))
 
 # %%
 fig, axes = plt.subplots(1, 3, figsize=(8.0, 3.2), sharex=True, sharey=True)

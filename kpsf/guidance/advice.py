@@ -73,9 +73,9 @@ class Advice:
     fit_shape : (int, int) or None
         The box in which it was fitted.
     near : (float, float) or None
-        The place that is meant.
+        The place (x, y) that is meant, in pixels.
     within : float or None
-        How far from it the star may be.
+        How far from it the star may be, in pixels.
     n_held : int
         Number of other sources whose light was held as it was found, where
         they allow no fit of the star alone.

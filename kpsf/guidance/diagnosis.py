@@ -89,7 +89,8 @@ class Diagnosis:
         Distance of the C-statistic from its expectation in standard
         deviations, see `~kpsf.goodness_of_fit`.
     flux_err : float
-        Standard error of the flux as the fit gave it, NaN where it gave none.
+        Standard error of the flux in electrons as the fit gave it, NaN where
+        it gave none.
     """
 
     problems: tuple
@@ -115,7 +116,7 @@ class Diagnosis:
                 f'{with_error(self.flux, self.flux_err)} e-, goodness of fit '
                 f'{self.gof_z:+.1f} sigma')
         if self.is_trusted:
-            return f'{head}: nothing wrong was found.'
+            return wrapped(f'{head}: nothing wrong was found.')
         return wrapped('\n'.join([f'{head}:', *(f'- {problem}' for problem in self.problems)]))
 
 
@@ -141,8 +142,8 @@ def diagnose(data, fit, *, psf=None, background=None, mask=None, read_variance=N
     background : float or array_like, shape (ny, nx), optional
         What ``data`` contain beside the star and those of its group, in
         their unit, per pixel. By default that of the fit, or else it is
-        measured. (An image that `~kpsf.PoissonPSFPhotometry` was given as
-        ``background`` is not in the data: add it to them, and pass it here.)
+        measured. An image that `~kpsf.PoissonPSFPhotometry` was given as
+        ``background`` is not in the data: add it to them, and pass it here.
     mask : array_like of bool, shape (ny, nx), optional
         True for pixels that were left out. StampFits know theirs.
     read_variance : float, optional
