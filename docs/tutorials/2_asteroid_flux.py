@@ -321,8 +321,8 @@ print(diagnose(long_exposure, as_star_table, psf=psf))
 # %%
 # The flux is too low by several times its error, and the diagnosis says why: the asteroid is wider
 # than the PSF, and elongated in the direction of its motion. That is known from the ephemeris, so
-# the PSF of the *asteroid* is the mean of PSFs along the trail. The stars of the image keep the old
-# one.
+# the PSF of the *asteroid* is the mean of PSFs along the trail. The stars of the image keep the
+# old one.
 trail_image = np.mean([psf.evaluate(u, v, 1.0, motion[0] * step, motion[1] * step)
                        for step in steps], axis=0)
 trailed_psf = ImagePSF(normalize_psf(trail_image))

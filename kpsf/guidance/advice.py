@@ -268,7 +268,7 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, within='aut
     >>> print(advice.box.fit_shape, advice.centroid.recommendation, advice.diagnosis.is_trusted)
     (11, 11) free True
     >>> print(advice.answer)
-    total flux 4950 +- 75 e- at (23.4, 11.8); trusted
+    total flux 5002 +- 76 e- at (23.4, 11.8); trusted
     """
     near = as_place(near, 'near')
     known_to = require_number(known_to, 'known_to', 'pass pixels', positive=True)
@@ -317,7 +317,8 @@ def advise(data, psf=None, *, background=None, mask=None, near=None, within='aut
 def _fitted_psf(counts, near, within, options):
     """Return a Gaussian as wide as the star, or as the brightest where it is too faint."""
     brightest = gaussian_of_brightest(counts, **options)
-    if near is None:
+    if near is None or not len(locate_source(counts, brightest, near=near, within=within,
+                                             **options)):
         return brightest
     try:
         own = gaussian_of_brightest(counts, near=near, within=within, **options)

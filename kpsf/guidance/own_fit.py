@@ -9,6 +9,7 @@ from astropy.table import QTable
 from ..stamps import fit_stamps
 from ..stamps.boxes import Boxes
 from .fit_box import suggest_fit_shape
+from .image import STAR_REACH
 from .information import Star
 from .sky import estimate_sky
 
@@ -39,9 +40,14 @@ class OwnFit:
 
 def light_of(star, sources, shape):
     """Return the expected electrons (ny, nx) of sources."""
-    y, x = np.indices(shape)
-    return sum((row['flux'] * star.image(x, y, row['x'], row['y']) for row in sources),
-               np.zeros(shape))
+    light, half = np.zeros(shape), int(np.ceil(STAR_REACH * star.fwhm))
+    for row in sources:
+        lines, columns = (slice(max(int(row[name]) - half, 0), max(int(row[name]) + half + 1, 0))
+                          for name in 'yx')
+        part = light[lines, columns]
+        y, x = np.indices(part.shape)
+        part += row['flux'] * star.image(x + columns.start, y + lines.start, row['x'], row['y'])
+    return light
 
 
 def fit_star(counts, used, known, model, source, shape, read_variance, held=()):
@@ -110,11 +116,12 @@ def _fit_box(counts, used, known, model, star, source, shape, read_variance, lig
 def fit_place(counts, used, known, model, place, sources, largest, read_variance):
     """Return the `OwnFit` of the flux of a star at a place, where none is significant.
 
-    The light of the sources of the image is taken as it was found. None if there are too few
+    The light of the sources around it is taken as it was found. None if there are too few
     pixels.
     """
     star = Star(model, place=place)
-    light = light_of(star, sources, counts.shape)
+    away = np.hypot(sources['x'] - place[0], sources['y'] - place[1])
+    light = light_of(star, sources[away < largest + 2.0 * STAR_REACH * star.fwhm], counts.shape)
     sky = estimate_sky(np.where(used, counts - light, 0.0), ~used, star.fwhm, read_variance, known)
     x, y = (int(np.clip(round(value), 0, size - 1))
             for value, size in zip(place, counts.shape[::-1]))
