@@ -675,11 +675,13 @@ def test_the_box_of_a_row_is_that_of_its_table(fitter):
     assert diagnose(counts, table, psf=PSF).gof_z > told.gof_z + 100.0
 
 
-def test_a_table_that_was_written_tells_the_same(tmp_path):
+@pytest.mark.filterwarnings('ignore:Attribute `version`', 'ignore:Keyword name')
+@pytest.mark.parametrize('suffix', ['ecsv', 'fits'])
+def test_a_table_that_was_written_tells_the_same(tmp_path, suffix):
     table = PoissonPSFPhotometry(PSF, BOX, gain=2.3, read_noise=READ_NOISE)(
         in_adu(), init_params=QTable({'x': [20.3], 'y': [19.8]}))
-    table.write(tmp_path / 'table.ecsv')
-    again = QTable.read(tmp_path / 'table.ecsv')
+    table.write(tmp_path / f'table.{suffix}')
+    again = QTable.read(tmp_path / f'table.{suffix}')
     assert diagnose(in_adu(), again, psf=PSF) == diagnose(in_adu(), table, psf=PSF)
 
 

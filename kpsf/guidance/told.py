@@ -48,6 +48,8 @@ class Told:
     def by(cls, row):
         """Return what a row tells; its table, where it has one, by photutils' names."""
         names, meta = (row.colnames, row.table.meta) if isinstance(row, Row) else (list(row), {})
+        # FITS writes names in capitals.
+        meta = {str(name).lower(): value for name, value in meta.items()}
         start = tuple(_number(row[name]) if name in names else np.nan
                       for name in ('x_init', 'y_init'))
         told = {'start': start if np.isfinite(start).all() else None,
