@@ -414,6 +414,8 @@ def test_parquet_needs_pyarrow(paths, curves, monkeypatch):
     (lambda paths: {'paths': [*paths, paths[0]]}, ValueError, 'would both be written to'),
     (lambda paths: {'paths': [paths[0], f'more/{paths[0].name}.gz']}, ValueError,
      'would both be written to .*star1-lightcurve.fits: run them'),
+    (lambda paths: {'paths': [paths[0], np.ones(3)]}, TypeError,
+     'names of files, but one of them is ndarray: pass its path, or use extract_light_curve'),
     (lambda paths: {'paths': ['curves/a-lightcurve.fits', 'a.fits'], 'outdir': 'curves'},
      ValueError, 'would be read and written'),
     (lambda paths: {'n_workers': 0}, ValueError, 'n_workers must be >= 1, but it is 0'),

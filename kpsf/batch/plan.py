@@ -39,6 +39,12 @@ def plan_batch(paths, outdir, *, n_workers, scheduler, resume, overwrite, manife
     if n_workers < 1:
         raise ValueError(f'n_workers must be >= 1, but it is {n_workers}: pass the number of '
                          'processes.')
+    paths = list(paths)
+    strange = [path for path in paths if not isinstance(path, (str, os.PathLike))]
+    if strange:
+        raise TypeError('extract_many needs the names of files, but one of them is '
+                        f'{type(strange[0]).__name__}: pass its path, or use '
+                        'extract_light_curve for what is not in a file.')
     paths, outdir = [_absolute(path) for path in paths], _absolute(outdir)
     if not paths:
         raise ValueError('extract_many needs at least one file, but paths is empty: check the '
