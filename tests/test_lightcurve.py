@@ -13,6 +13,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from photutils.psf import CircularGaussianPRF
 
 from kpsf import EllipticalGaussianPSF, LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.batch.rows import summarize
 from kpsf.flags import FitFlag
 from kpsf.lightcurve import point_to_point_scatter
 
@@ -282,6 +283,20 @@ def test_pixels_without_a_star_are_told(tmp_path):
     with pytest.warns(AstropyUserWarning, match='none of 5 cadences .* has a usable fit'):
         found = extract_light_curve(empty, PSF, shape='fixed', position=(40.0, 40.0))
     assert found['flags'].all()
+
+
+@pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
+def test_fluxes_without_any_noise_are_told(few, psf):
+    same = np.zeros(few.n_cadences, dtype=int)
+    frozen = replace(few, **{name: getattr(few, name)[same] for name in (
+        'flux', 'flux_err', 'background', 'good_pixels', 'pos_corr')})
+    with pytest.warns(AstropyUserWarning, match=r'should scatter.*KIC 100000001 are constant: '
+                                                'the pixels are no obs.*look') as told:
+        found = extract_light_curve(frozen, psf)
+    assert len(told) == 1
+    assert np.isnan(found.meta.get('error_over_scatter', np.nan))
+    row = summarize(frozen, found)
+    assert np.isnan(row['scatter_ppm']) and np.isnan(row['error_over_scatter'])
 
 
 def test_columns_units_and_metadata(few, light_curve):

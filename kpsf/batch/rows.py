@@ -7,6 +7,7 @@ from astropy.table import Table
 
 from .. import __version__
 from ..lightcurve import SceneLightCurves, point_to_point_scatter
+from ..lightcurve.doubts import is_constant
 
 __all__ = ['COLUMNS', 'FINISHED', 'as_row', 'as_table', 'describe_error', 'new_row', 'summarize']
 
@@ -55,7 +56,8 @@ def summarize(pixels, light_curve):
         # Both scatters are those of the same cadences.
         aperture = pixels.aperture_flux()
         usable &= np.isfinite(aperture)
-    scatter = point_to_point_scatter(flux[usable])
+    # What is constant was not measured, so that nothing is known of its scatter.
+    scatter = np.nan if is_constant(flux[usable]) else point_to_point_scatter(flux[usable])
     median = np.median(flux[usable]) if usable.any() else np.nan
     typical_error = np.median(error[usable]) if usable.any() else np.nan
     magnitude = pixels.meta.get('magnitude')

@@ -14,6 +14,7 @@ from ..prf import KeplerPRF, TessPRF
 from ..scenes.stars import FAR_FROM_TARGET
 from ..stamps import fit_stamps
 from ..tpf import TargetPixels, read_tpf
+from .doubts import warn_if_constant
 from .identity import identity_of
 from .plan import plan_fit
 from .scene import extract_scene, scene_of
@@ -304,6 +305,7 @@ def _warn_if_useless(tpf, plan, light_curve):
                f'{_remedy(tpf, plan)}.')
         warnings.warn(msg, AstropyUserWarning)
         return
+    warn_if_constant(usable['flux'].value, tpf.target)
     if np.mean(usable['flags'] & FitFlag.FAR_FROM_TARGET > 0) > 0.5:
         x, y = (np.median(usable[name].value) for name in 'xy')
         msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is more than '

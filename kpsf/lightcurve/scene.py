@@ -19,6 +19,7 @@ from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
+from .doubts import is_constant, warn_if_constant
 from .identity import identity_of
 from .series import FLUX_UNIT, LightCurve
 from .start import LEAST_FRACTION
@@ -143,10 +144,11 @@ def _in_stamp(tpf, pixels, values):
 
 
 def _ratio(flux, flux_err):
-    """Return the median error over the scatter from one cadence to the next."""
+    """Return the median error over the scatter from one cadence to the next, NaN if unknown."""
     good = np.isfinite(flux) & np.isfinite(flux_err)
-    return float(f'{np.median(flux_err[good]) / scatter(flux[good]):.4g}') if (
-        good.sum() > 2) else np.nan
+    if good.sum() < 3 or is_constant(flux[good]):
+        return np.nan
+    return float(f'{np.median(flux_err[good]) / scatter(flux[good]):.4g}')
 
 
 def _psf_label(scene):
@@ -199,7 +201,7 @@ def _is_inside(tpfs, x, y):
 
 
 def _warn_if_useless(tpf, name, curve):
-    """Warn of stars without a light curve, or one that is not their own."""
+    """Warn of stars without a light curve, or one that is not their own or no measurement."""
     good = np.isfinite(curve['flux'].value)
     if not good.any():
         warnings.warn(f'A star needs pixels of its own, but of {name} in the scene of '
@@ -210,3 +212,4 @@ def _warn_if_useless(tpf, name, curve):
                       f'{tpf.target} is more than {NOT_SEPARABLE:g} times that of a lone star: '
                       'see its covariance with its neighbours, or fit them as one star.',
                       AstropyUserWarning)
+    warn_if_constant(curve['flux'].value, name)
