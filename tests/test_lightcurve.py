@@ -285,6 +285,16 @@ def test_pixels_without_a_star_are_told(tmp_path):
     assert found['flags'].all()
 
 
+@pytest.mark.parametrize(('make', 'background'), [
+    (lambda pixels: pixels, r'background=tpf\.background'),
+    (without_background, "background='fit'")])
+def test_the_remedy_for_a_blend_is_to_fit_it_and_names_a_background_that_is_there(
+        few, make, background):
+    with pytest.warns(AstropyUserWarning, match=r'if stars blend here.*find_stars\(tpf\) or '
+                                                rf'--stars find; else hold.*{background}'):
+        extract_light_curve(replace(make(few), target_position=(2.0, 3.9)))
+
+
 @pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
 def test_fluxes_without_any_noise_are_told(few, psf):
     same = np.zeros(few.n_cadences, dtype=int)

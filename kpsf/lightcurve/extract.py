@@ -287,13 +287,15 @@ def _distance_from_target(tpf, plan, x, y):
 
 
 def _remedy(tpf, plan):
-    """Say how to hold what the pixels do not tell."""
+    """Say how to fit neighbours too, and how to hold what the pixels do not tell."""
     x, y = tpf.target_position
     psf = 'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0)'
     if plan.is_tabulated:
         psf = "'prf'" if isinstance(plan.model, (KeplerPRF, TessPRF)) else 'psf'
-    return (f"in Python, hold what is known, as in extract_light_curve(tpf, {psf}, shape='fixed', "
-            f'position=({x:.1f}, {y:.1f}), background=tpf.background)')
+    background = 'tpf.background' if tpf.has_background else "'fit'"
+    return ('if stars blend here, fit them jointly, with scene=kpsf.scenes.find_stars(tpf) or '
+            '--stars find; else hold what is known, in Python, as in extract_light_curve(tpf, '
+            f"{psf}, shape='fixed', position=({x:.1f}, {y:.1f}), background={background})")
 
 
 def _warn_if_useless(tpf, plan, light_curve):
