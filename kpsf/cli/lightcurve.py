@@ -185,10 +185,11 @@ def _make_light_curve(path, output, options):
         save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
         return _describe(summarize(pixels, light_curve), output)
-    lines = [f'  {name}: scatter {ppm(curve["flux"].value)}'
+    lines = [f'  {name}: {_flags_and_scatter(summarize(pixels, curve))}'
              for name, curve in zip(light_curve.names, light_curve)]
-    return '\n'.join([f'{pixels.target}: {len(light_curve)} stars, {pixels.n_cadences} cadences '
-                      f'-> {output}', *lines])
+    n_stars = f'{len(light_curve)} star{"s" if len(light_curve) > 1 else ""}'
+    return '\n'.join([f'{pixels.target}: {n_stars}, {pixels.n_cadences} cadences -> {output}',
+                      *lines])
 
 
 def _draw(light_curve):
@@ -203,8 +204,13 @@ def _describe(row, output):
     """Say how a light curve scatters, and how the sum over the pipeline's aperture does."""
     aperture = row['aperture_scatter_ppm']
     beside = f' (aperture {_in_words(aperture)})' if aperture >= 0 else ''
-    return (f"{row['target']}: {row['n_cadences']} cadences, {row['n_flagged']} flagged, "
-            f"scatter {_in_words(row['scatter_ppm'])}{beside} -> {output}")
+    return (f"{row['target']}: {row['n_cadences']} cadences, {_flags_and_scatter(row)}{beside} "
+            f'-> {output}')
+
+
+def _flags_and_scatter(row):
+    """Say how many cadences have flags, and how the others scatter."""
+    return f"{row['n_flagged']} flagged, scatter {_in_words(row['scatter_ppm'])}"
 
 
 def ppm(flux):

@@ -1,0 +1,47 @@
+# Licensed under a 3-clause BSD style license - see LICENSE
+"""`kpsf lightcurve --stars`: what it says of each star."""
+
+import re
+
+import numpy as np
+import pytest
+from astropy.table import Table
+
+from kpsf import EllipticalGaussianPSF, cli, simulate_tpf
+from kpsf.lightcurve import SceneLightCurves, point_to_point_scatter
+
+PSF = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 0.8, 0.65, 0.4)
+X, Y = [3.0, 7.2], [3.1, 4.9]
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """Work in an empty folder beside a file of two stars."""
+    monkeypatch.chdir(tmp_path)
+    simulate_tpf('two.fits', PSF, n_cadences=30, shape=(9, 11), drift=0.1, seed=2, target=7,
+                 stars=[(9e4, X[0], Y[0]), (4e4, X[1], Y[1])])
+    return tmp_path
+
+
+def run(*arguments):
+    return cli.main(['lightcurve', *map(str, arguments)])
+
+
+def test_every_star_is_told_with_its_flags_and_the_scatter_of_the_rows_without(here, capsys):
+    Table({'name': ['A', 'B', 'out'], 'x': [*X, 13.0], 'y': [*Y, 4.0],
+           'flux': [9e4, 4e4, 1e3]}).write('three.ecsv')
+    assert run('two.fits', '--stars', 'three.ecsv', '-o', 'three.fits') == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == 'KIC 7: 3 stars, 30 cadences -> three.fits'
+    curves = SceneLightCurves.read('three.fits')
+    for name, line in zip('AB', lines):
+        scatter = 1e6 * point_to_point_scatter(curves[name]['flux'])
+        assert re.match(rf'  {name}: 0 flagged, scatter {scatter:.0f} ppm', line)
+    assert lines[2].startswith('  out: 30 flagged, scatter unknown')
+    assert np.all(curves['out']['flags'] > 0)
+
+
+def test_one_star_is_one(here, capsys):
+    Table({'x': X[:1], 'y': Y[:1]}).write('one.ecsv')
+    assert run('two.fits', '--stars', 'one.ecsv') == 0
+    assert capsys.readouterr().out.startswith('KIC 7: 1 star, 30 cadences -> ')
