@@ -106,6 +106,16 @@ def test_flagged_cadences_are_marked_and_do_not_hide_the_others(light_curve, fla
         'no fit (1)', 'AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
 
 
+def test_errors_of_flagged_cadences_are_not_drawn(light_curve):
+    failed = light_curve.copy()
+    failed['flags'][:] = 1
+    failed['flux_err'].value[:] = 1e9
+    ax = plot_light_curve(failed)
+    assert not [segment for container in ax.containers for bars in container[2]
+                for segment in bars.get_segments()]
+    assert np.ptp(ax.get_ylim()) < 2 * np.ptp(failed['flux'].value)
+
+
 def test_light_curves_without_a_single_good_row_are_drawn(light_curve, tmp_path):
     bad = light_curve.copy()
     bad['flags'][:] = 1

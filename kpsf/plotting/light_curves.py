@@ -12,7 +12,7 @@ __all__ = ['plot_centroid', 'plot_light_curve', 'plot_recovery']
 def plot_light_curve(light_curve, ax=None):
     """Plot flux against time, with errors and flags.
 
-    Flagged cadences are open circles; those far from all others are drawn
+    Flagged cadences are open circles without errors; those far from all others are drawn
     as triangles at the edge, so that a bad fit does not hide the star.
     Cadences without a fit are ticks at the bottom.
 
@@ -124,7 +124,7 @@ def plot_centroid(light_curve, ax=None):
         low, high = limits_of(values[reference], 0.0)
         shown = shown & (low <= values) & (values <= high)
         set_limits(low, high)
-    draw_flagged(ax, x, y, y_err, flags, shown)
+    draw_flagged(ax, x, y, flags, shown)
     if good.any():
         ax.figure.colorbar(points, ax=ax, label=time_label)
     ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)',

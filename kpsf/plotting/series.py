@@ -38,7 +38,7 @@ def draw_series(ax, days, values, errors, flags):
     reference = good if good.any() else fitted
     low, high = limits_of(values[reference], errors[reference] * good.any())
     ax.set_ylim(low, high)
-    draw_flagged(ax, days, values, errors, flags, fitted & (low <= values) & (values <= high))
+    draw_flagged(ax, days, values, flags, fitted & (low <= values) & (values <= high))
     style = {'ls': 'none', 'mfc': 'none', 'mec': VERMILLION, 'ms': 4.5, 'clip_on': False,
              'transform': ax.get_xaxis_transform()}
     with np.errstate(invalid='ignore'):
@@ -51,8 +51,11 @@ def draw_series(ax, days, values, errors, flags):
     ax.ticklabel_format(style='plain', useOffset=False)
 
 
-def draw_flagged(ax, x, y, y_err, flags, shown):
-    """Draw those flagged points that are shown as circles, and say how many there are."""
+def draw_flagged(ax, x, y, flags, shown):
+    """Draw those flagged points that are shown as circles, and say how many there are.
+
+    Their errors mean little and may be larger than the axes.
+    """
     flagged = (flags != 0) & np.isfinite(y)
     if not flagged.any():
         return
@@ -61,5 +64,6 @@ def draw_flagged(ax, x, y, y_err, flags, shown):
     label = (f'{", ".join(names)} ({flagged.sum()}'
              f'{f", {n_beyond} beyond the axes" if n_beyond else ""})')
     points = flagged & shown
-    ax.errorbar(x[points], y[points], y_err[points], fmt='o', ms=4.5, mfc='none', mew=0.9,
-                mec=VERMILLION, ecolor=GREY, elinewidth=0.6, label=label)
+    # As an error bar without any, it comes last in the legend.
+    ax.errorbar(x[points], y[points], fmt='o', ms=4.5, mfc='none', mew=0.9, mec=VERMILLION,
+                label=label)
