@@ -12,6 +12,7 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.flags import FitFlag
 from kpsf.models import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.plotting import (
     plot_cadence,
@@ -103,7 +104,25 @@ def test_flagged_cadences_are_marked_and_do_not_hide_the_others(light_curve, fla
     assert low < light_curve['flux'].value.min()
     assert high - low < 2 * spread
     assert legend_texts(ax) == [
-        'no fit (1)', 'AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+        'no fit (1)', 'flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
+
+
+def test_every_flag_is_counted(light_curve):
+    mixed = light_curve.copy()
+    mixed['flags'][:6] = [4, 4, 5, 5, 4, 1]
+    assert legend_texts(plot_light_curve(mixed)) == ['flagged (6): AT_BOUND 5, NOT_CONVERGED 3']
+    mixed['flags'][:6] = 4
+    assert legend_texts(plot_light_curve(mixed)) == ['AT_BOUND (6)']
+
+
+def test_rows_that_failed_most_do_not_hide_the_others_where_all_have_flags(light_curve):
+    bad = light_curve.copy()
+    bad['flags'][:] = int(FitFlag.LITTLE_FLUX_INSIDE)
+    bad['flags'][:9] |= int(FitFlag.FLUX_NOT_POSITIVE)
+    bad['flux'].value[:9] = -1e9
+    ax = plot_light_curve(bad)
+    assert np.ptp(ax.get_ylim()) < 2 * np.ptp(light_curve['flux'].value)
+    assert len(vermillion_lines(ax)['v']) == 9
 
 
 def test_errors_of_flagged_cadences_are_not_drawn(light_curve):
@@ -151,7 +170,7 @@ def test_flagged_positions_do_not_stretch_the_track(flagged, tmp_path):
     ax = plot_centroid(flagged)
     draw(ax, tmp_path)
     assert np.ptp(ax.get_xlim()) < 1.0
-    assert legend_texts(ax) == ['AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+    assert legend_texts(ax) == ['flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
 
 
 @pytest.mark.parametrize('kind', ['light curve', 'fits'])

@@ -85,7 +85,7 @@ def test_flagged_cadences_look_as_in_a_light_curve(scene):
     axes = plot_blends(scene)
     assert [markers_of_trouble(ax) for ax in axes] == [[], ['^', 'o', '|'], []]
     texts = [text.get_text() for text in axes[1].get_legend().get_texts()]
-    assert texts == ['no fit (1)', 'AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+    assert texts == ['no fit (1)', 'flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
     assert axes[0].get_legend() is None
 
 

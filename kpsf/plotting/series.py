@@ -1,6 +1,8 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 """Values over time, with errors and flags, as all figures of light curves show them."""
 
+from collections import Counter
+
 import numpy as np
 
 from ..flags import decode_flags
@@ -35,7 +37,7 @@ def draw_series(ax, days, values, errors, flags):
     size = 3.0 if len(days) > 1000 else 4.5
     ax.errorbar(days[good], values[good], errors[good], fmt='.', ms=size, color=BLUE,
                 ecolor=GREY, elinewidth=0.6)
-    reference = good if good.any() else fitted
+    reference = good if good.any() else _least_flagged(fitted, flags)
     low, high = limits_of(values[reference], errors[reference] * good.any())
     ax.set_ylim(low, high)
     draw_flagged(ax, days, values, flags, fitted & (low <= values) & (values <= high))
@@ -51,6 +53,12 @@ def draw_series(ax, days, values, errors, flags):
     ax.ticklabel_format(style='plain', useOffset=False)
 
 
+def _least_flagged(fitted, flags):
+    """Return which of the fitted rows (n,) have the fewest flags: the others failed worse."""
+    n_flags = np.bitwise_count(flags)
+    return fitted & (n_flags == n_flags.min(initial=64, where=fitted))
+
+
 def draw_flagged(ax, x, y, flags, shown):
     """Draw those flagged points that are shown as circles, and say how many there are.
 
@@ -59,10 +67,11 @@ def draw_flagged(ax, x, y, flags, shown):
     flagged = (flags != 0) & np.isfinite(y)
     if not flagged.any():
         return
-    names = sorted({name for row in decode_flags(flags[flagged]) for name in row})
+    names = Counter(name for row in decode_flags(flags[flagged]) for name in row)
     n_beyond = np.count_nonzero(flagged & ~shown)
-    label = (f'{", ".join(names)} ({flagged.sum()}'
-             f'{f", {n_beyond} beyond the axes" if n_beyond else ""})')
+    total = f'({flagged.sum()}{f", {n_beyond} beyond the axes" if n_beyond else ""})'
+    label = (f'{next(iter(names))} {total}' if len(names) == 1 else f'flagged {total}: '
+             + ', '.join(f'{name} {names[name]}' for name in sorted(names)))
     points = flagged & shown
     # As an error bar without any, it comes last in the legend.
     ax.errorbar(x[points], y[points], fmt='o', ms=4.5, mfc='none', mew=0.9, mec=VERMILLION,
