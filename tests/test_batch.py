@@ -160,6 +160,7 @@ def test_a_row_tells_of_the_light_curve_and_the_file(paths, curves):
         1e6 * point_to_point_scatter(pixels.aperture_flux()))
     flux, error = (np.median(light_curve[name].value) for name in ('flux', 'flux_err'))
     assert row['median_flux'] == pytest.approx(flux)
+    assert row['error_ppm'] == pytest.approx(1e6 * error / flux)
     assert row['error_over_scatter'] == pytest.approx(error / (scatter * flux))
     assert row['magnitude'] == pytest.approx(pixels.meta['magnitude'])
     assert (row['size'], row['mtime_ns']) == (paths[0].stat().st_size,

@@ -185,7 +185,7 @@ def _make_light_curve(path, output, options):
         save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
         return _describe(summarize(pixels, light_curve), output)
-    lines = [f'  {name}: {_flags_and_scatter(summarize(pixels, curve))}'
+    lines = [f'  {name}: {_flags_and_scatter(summarize(pixels, curve), ("errors",))}'
              for name, curve in zip(light_curve.names, light_curve)]
     n_stars = f'{len(light_curve)} star{"s" if len(light_curve) > 1 else ""}'
     return '\n'.join([f'{pixels.target}: {n_stars}, {pixels.n_cadences} cadences -> {output}',
@@ -201,16 +201,16 @@ def _draw(light_curve):
 
 
 def _describe(row, output):
-    """Say how a light curve scatters, and how the sum over the pipeline's aperture does."""
-    aperture = row['aperture_scatter_ppm']
-    beside = f' (aperture {_in_words(aperture)})' if aperture >= 0 else ''
-    return (f"{row['target']}: {row['n_cadences']} cadences, {_flags_and_scatter(row)}{beside} "
-            f'-> {output}')
+    """Say how a light curve scatters, by how much it should, and how the aperture does."""
+    return f"{row['target']}: {row['n_cadences']} cadences, {_flags_and_scatter(row)} -> {output}"
 
 
-def _flags_and_scatter(row):
-    """Say how many cadences have flags, and how the others scatter."""
-    return f"{row['n_flagged']} flagged, scatter {_in_words(row['scatter_ppm'])}"
+def _flags_and_scatter(row, beside=('aperture', 'errors')):
+    """Say how many cadences have flags, and how the others scatter, beside what."""
+    keys = {'aperture': 'aperture_scatter_ppm', 'errors': 'error_ppm'}
+    beside = [f'{name} {_in_words(row[keys[name]])}' for name in beside if row[keys[name]] >= 0]
+    return (f"{row['n_flagged']} flagged, scatter {_in_words(row['scatter_ppm'])}"
+            f"{' (' + ', '.join(beside) + ')' if beside else ''}")
 
 
 def ppm(flux):
