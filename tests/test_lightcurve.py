@@ -309,6 +309,20 @@ def test_fluxes_without_any_noise_are_told(few, psf):
     assert np.isnan(row['scatter_ppm']) and np.isnan(row['error_over_scatter'])
 
 
+@pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
+def test_a_saturated_star_is_told(tmp_path, psf):
+    wide = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 1.6, 1.4, 0.0)
+    pixels, _ = simulate(tmp_path / 'star.fits', psf=wide, stars=[(4e5, 4.3, 3.9)], n_cadences=12,
+                         shape=(11, 11))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        extract_light_curve(pixels, psf)
+    full = replace(pixels, flux=np.minimum(pixels.flux, 0.4 * pixels.flux.max()))
+    with pytest.warns(AstropyUserWarning, match=r'not full, but in the median image of KIC 1000'
+                                                r'00001, \d+ pixels are within 10 %.*saturated'):
+        extract_light_curve(full, psf)
+
+
 def test_columns_units_and_metadata(few, light_curve):
     assert light_curve.colnames == [
         'time', 'flux', 'flux_err', 'x', 'y', 'x_err', 'y_err', 'column', 'row', 'background',
@@ -478,6 +492,7 @@ def test_a_star_beside_a_brighter_one_is_told_and_can_be_held(kpsf_data):
                                      'tess/*.fits*'])
 @pytest.mark.filterwarnings('ignore:The fits should end at')
 @pytest.mark.filterwarnings('ignore:The pixels should be those of one star')
+@pytest.mark.filterwarnings('ignore:A PSF needs pixels that are not full')
 def test_every_cadence_of_real_files_converged_or_has_a_flag(kpsf_data, shape, pattern):
     paths = sorted(kpsf_data.glob(pattern))
     assert paths

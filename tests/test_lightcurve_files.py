@@ -393,6 +393,7 @@ def test_a_truncated_light_curve_is_told(tmp_path, light_curve):
 
 @pytest.mark.parametrize('pattern', ['kepler/*.fits*', 'k2/*.fits*', 'tess/*.fits*'])
 @pytest.mark.filterwarnings('ignore:The pixels should be those of one star')
+@pytest.mark.filterwarnings('ignore:A PSF needs pixels that are not full')
 def test_light_curves_of_real_files_are_read_back(kpsf_data, tmp_path, pattern):
     for path in kpsf_data.glob(pattern):
         found = extract_light_curve(path)

@@ -14,7 +14,7 @@ from ..prf import KeplerPRF, TessPRF
 from ..scenes.stars import FAR_FROM_TARGET
 from ..stamps import fit_stamps
 from ..tpf import TargetPixels, read_tpf
-from .doubts import warn_if_constant
+from .doubts import warn_if_constant, warn_if_saturated
 from .identity import identity_of
 from .plan import plan_fit
 from .scene import extract_scene, scene_of
@@ -168,6 +168,7 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
                **_diagnostics(tpf, plan, fits, used)}
     light_curve = LightCurve(columns, time=tpf.time, meta=meta)
     light_curve._stamp_fits, light_curve._fitted_cadences = fits, tpf.cadenceno
+    warn_if_saturated(tpf)
     _warn_if_useless(tpf, plan, light_curve)
     return light_curve
 

@@ -19,7 +19,7 @@ from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
 from ..statistics import cstat_z
 from .blends import SceneLightCurves
-from .doubts import is_constant, warn_if_constant
+from .doubts import is_constant, warn_if_constant, warn_if_saturated
 from .identity import identity_of
 from .series import FLUX_UNIT, LightCurve
 from .start import LEAST_FRACTION
@@ -76,6 +76,7 @@ def extract_scene(tpfs, scene, covariance):
     quality = _quality_of_fit(pixels, fit)
     curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance,
                            quality) for j in range(n_free)]
+    warn_if_saturated(pixels.first)
     for j, curve in enumerate(curves):
         _warn_if_useless(pixels.first, names[j], curve)
         matrix[:, j, j] = curve['flux_err'].value**2
