@@ -14,6 +14,7 @@ from astropy.table import QTable, Table
 from astropy.timeseries import TimeSeries
 
 from kpsf import LightCurve, __version__, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.lightcurve import SceneLightCurves
 from kpsf.lightcurve.keywords import KEYWORDS
 from kpsf.prf import KeplerPRF, TessPRF
 from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
@@ -366,6 +367,17 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, light_curve, monke
     with pytest.raises(PermissionError, match='is read-only'):
         light_curve.write(tmp_path / 'star.fits')
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('read', [LightCurve.read, SceneLightCurves.read])
+def test_files_of_others_are_not_called_damaged(tmp_path, read):
+    # lightkurve's to_fits promises two extensions and writes one.
+    primary = fits.PrimaryHDU()
+    primary.header.update({'CREATOR': 'lightkurve', 'NEXTEND': 2, 'MISSION': 'Kepler'})
+    table = fits.table_to_hdu(QTable({'TIME': [1.0, 2.0]}))
+    fits.HDUList([primary, table]).writeto(tmp_path / 'other.fits')
+    with pytest.raises(ValueError, match='other.fits is another FITS file: use'):
+        read(tmp_path / 'other.fits')
 
 
 def test_other_files_are_no_light_curves_of_kpsf(tmp_path, light_curve):
