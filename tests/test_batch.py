@@ -412,6 +412,8 @@ def test_parquet_needs_pyarrow(paths, curves, monkeypatch):
 @pytest.mark.parametrize(('change', 'error', 'message'), [
     (lambda paths: {'paths': []}, ValueError, 'at least one file, but paths is empty'),
     (lambda paths: {'paths': str(paths[0])}, TypeError, r'a list of files, .*pass \[path\]'),
+    (lambda paths: {'paths': str(paths[0].parent)}, TypeError,
+     r"a list of files, but found the folder '.*': pass those in it, as in sorted\(Path"),
     (lambda paths: {'paths': [*paths, paths[0]]}, ValueError, 'would both be written to'),
     (lambda paths: {'paths': [paths[0], f'more/{paths[0].name}.gz']}, ValueError,
      'would both be written to .*star1-lightcurve.fits: run them'),

@@ -373,6 +373,12 @@ def test_whatever_read_tpf_takes_is_taken(tmp_path, few, light_curve):
         np.testing.assert_array_equal(extract_light_curve(hdulist)['flux'], light_curve['flux'])
 
 
+def test_several_files_need_a_scene(few):
+    with pytest.raises(TypeError, match=r'one target pixel file, or a scene, but found a list of '
+                                        '2: pass scene= .*or use extract_many'):
+        extract_light_curve([few, few])
+
+
 def test_threads_change_nothing(pixels):
     fluxes = [extract_light_curve(pixels, shape='free', n_threads=n)['flux'] for n in (1, 3)]
     np.testing.assert_array_equal(*fluxes)

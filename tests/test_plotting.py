@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
 from kpsf.flags import FitFlag
+from kpsf.lightcurve import SceneLightCurves
 from kpsf.models import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.plotting import (
     plot_cadence,
@@ -232,6 +233,29 @@ def test_cadences_count_from_the_end_as_in_python(pixels, light_curve):
     assert f'cadence {pixels.cadenceno[-1]}' in last.figure.get_suptitle()
     with pytest.raises(IndexError):
         plot_cadence(pixels, light_curve, 30)
+
+
+def test_a_cadence_that_is_not_there_is_told(pixels, light_curve):
+    n = pixels.n_cadences
+    for index in (n, -n - 1):
+        with pytest.raises(IndexError, match=rf'one of {n} cadences, but it is {index}: count '
+                                             rf'from 0 to {n - 1}; np\.flatnonzero'):
+            plot_cadence(pixels, light_curve, index)
+
+
+@pytest.mark.parametrize('plot', [plot_light_curve, plot_centroid,
+                                  lambda found: plot_recovery(found, np.ones(len(found)))])
+def test_what_is_no_light_curve_is_told(light_curve, plot):
+    covariance = np.ones((len(light_curve), 1, 1))
+    scene = SceneLightCurves([light_curve], covariance, ['A'])
+    with pytest.raises(TypeError, match=r"one LightCurve, but found SceneLightCurves: choose a "
+                                        r"star, as in curves\['A'\], or use plot_blends"):
+        plot(scene)
+    with pytest.raises(TypeError, match='but found str: read a file with LightCurve.read, or'):
+        plot('star.fits')
+    strange = LightCurve(time=light_curve['time'], data={'flux': light_curve['flux']})
+    with pytest.raises(ValueError, match=r'needs the columns .*err.* flags is not there: pass'):
+        plot(strange)
 
 
 def test_fits_of_other_pixels_are_refused(pixels, light_curve, tmp_path):

@@ -124,6 +124,13 @@ def test_a_scene_of_one_star_is_drawn(light_curves, tmp_path):
     assert not axes[0].texts
 
 
+@pytest.mark.parametrize('make', [lambda scene: scene[0], lambda scene: 'scene.fits'])
+def test_what_is_no_scene_is_told(scene, make):
+    with pytest.raises(TypeError, match=r'SceneLightCurves of .*, but found (LightCurve|str): use '
+                                        'plot_light_curve for one.*SceneLightCurves.read'):
+        plot_blends(make(scene))
+
+
 def test_scenes_are_drawn_where_asked(scene):
     own = Figure().subplots(3, 1)
     assert all(ours is theirs for ours, theirs in zip(plot_blends(scene, own), own, strict=True))

@@ -34,6 +34,9 @@ class Plan(NamedTuple):
 def plan_batch(paths, outdir, *, n_workers, scheduler, resume, overwrite, manifest, quality,
                options):
     """Return the plan of a batch; raise if it cannot work."""
+    if isinstance(paths, (str, os.PathLike)) and os.path.isdir(paths):
+        raise TypeError(f'extract_many needs a list of files, but found the folder {paths!r}: '
+                        "pass those in it, as in sorted(Path(folder).glob('*.fits*')).")
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f'extract_many needs a list of files, but found {paths!r}: pass [path].')
     if n_workers < 1:

@@ -5,6 +5,7 @@ import warnings
 
 import astropy.units as u
 import numpy as np
+from astropy.io.fits import HDUList
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
@@ -36,7 +37,8 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     Parameters
     ----------
     tpf : TargetPixels, str, path-like, HDUList or lightkurve TargetPixelFile
-        The pixels, or whatever `read_tpf` reads them from. With a scene also
+        The pixels, or whatever `read_tpf`, which has the option ``quality``,
+        reads them from. With a scene also
         a list of these: neighbouring stamps, in which each pixel counts once.
     psf : {'gaussian', 'empirical', 'prf'} or `~astropy.modeling.Model`, optional
         ``'empirical'`` learns the PSF from the series, measures and smooths
@@ -101,7 +103,8 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
         free parameters, or the PRF belongs to another detector than the
         pixels and was not made with ``force=True``.
     TypeError
-        If the PSF is no model, or numbers carry a unit.
+        If the PSF is no model, numbers carry a unit, or there are several
+        files without a scene.
     OSError
         If a PRF file cannot be found.
 
@@ -149,6 +152,10 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     if scene is not None:
         return extract_scene(tpf, scene, covariance or 'fisher')
     covariance = covariance or 'sandwich'
+    if isinstance(tpf, (list, tuple)) and not isinstance(tpf, HDUList):
+        raise TypeError('extract_light_curve needs one target pixel file, or a scene, but found '
+                        f'a list of {len(tpf)}: pass scene= to fit the stars of several files '
+                        'jointly, or use extract_many for a light curve of each.')
     tpf = tpf if isinstance(tpf, TargetPixels) else read_tpf(tpf)
     plan = plan_fit(tpf, psf, shape, background, position)
     electrons = tpf.electrons

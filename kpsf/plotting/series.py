@@ -6,10 +6,26 @@ from collections import Counter
 import numpy as np
 
 from ..flags import decode_flags
+from ..lightcurve import LightCurve, SceneLightCurves
 from ..tpf.missions import reference_date
 from .style import BLUE, GREY, VERMILLION
 
-__all__ = ['days_of', 'draw_flagged', 'draw_series', 'limits_of']
+__all__ = ['days_of', 'draw_flagged', 'draw_series', 'limits_of', 'require_light_curve']
+
+
+def require_light_curve(found, what, columns):
+    """Raise unless this is one light curve with these columns."""
+    if isinstance(found, SceneLightCurves):
+        raise TypeError(f'{what} draws one LightCurve, but found SceneLightCurves: choose a star, '
+                        f'as in curves[{found.names[0]!r}], or use plot_blends for all.')
+    if not isinstance(found, LightCurve):
+        raise TypeError(f'{what} draws a LightCurve, but found {type(found).__name__}: read a '
+                        'file with LightCurve.read, or pass what extract_light_curve returned.')
+    missing = [name for name in columns if name not in found.colnames]
+    if missing:
+        raise ValueError(f'{what} needs the columns {", ".join(columns)} of a light curve of '
+                         f'kpsf, but {", ".join(missing)} is not there: pass what '
+                         'extract_light_curve returned.')
 
 
 def days_of(light_curve):
