@@ -47,7 +47,7 @@ class LightCurve(TimeSeries):
       ``meta['psf_parameter_errors']`` hold them.
     - ``cstat``, ``gof_z``: C-statistic, and its distance from what is
       expected in standard deviations. For bright stars the best Gaussian is
-      off by thousands; then only changes with time mean something.
+      off by thousands to millions; then only changes with time mean something.
     - ``flux_fraction``: share of the PSF on the pixels of the fit.
     - ``n_pixels``: number of pixels in the fit.
     - ``converged``: bool.
