@@ -38,18 +38,20 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     ----------
     tpf : TargetPixels, str, path-like, HDUList or lightkurve TargetPixelFile
         The pixels, or whatever `read_tpf`, which has the option ``quality``,
-        reads them from. With a scene also
-        a list of these: neighbouring stamps, in which each pixel counts once.
+        reads them from. With a scene also a list of these: neighbouring
+        stamps, in which each pixel counts once.
     psf : {'gaussian', 'empirical', 'prf'} or `~astropy.modeling.Model`, optional
         ``'empirical'`` learns the PSF from the series, measures and smooths
-        the motion, and then fits the flux alone (`Scene` tells how): the
-        most precise light curve. ``'gaussian'`` is `EllipticalGaussianPSF`; ``'prf'`` the
-        instrument's own PRF, `KeplerPRF.from_tpf` or `TessPRF.from_tpf`,
-        from the files that ``kpsf.conf.prf_path``, the cache or the archive
-        has. A model needs a total flux and a position, named ``flux``,
-        ``x_0``, ``y_0`` or by its attributes ``flux_name``, ``x_name``,
-        ``y_name``. Parameters that are fixed on the model stay fixed, as
-        the shapes of PRFs and of most photutils models are at first.
+        the motion, and then fits the flux alone (`Scene` tells how):
+        usually the most precise for 16 cadences and more; compare their
+        `~kpsf.lightcurve.point_to_point_scatter`. ``'gaussian'`` is
+        `EllipticalGaussianPSF`; ``'prf'`` the instrument's own PRF,
+        `KeplerPRF.from_tpf` or `TessPRF.from_tpf`, from the files that
+        ``kpsf.conf.prf_path``, the cache or the archive has. A model
+        needs a total flux and a position, named ``flux``, ``x_0``, ``y_0`` or
+        by its attributes ``flux_name``, ``x_name``, ``y_name``. Parameters
+        that are fixed on the model stay fixed, as the shapes of PRFs and of
+        most photutils models are at first.
     scene : Scene or table of stars, optional
         Stars to fit jointly, see `Scene`, which also has the options of the
         fit, or a table of them, for ``Scene(table)``.
