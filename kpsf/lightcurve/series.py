@@ -53,6 +53,19 @@ class LightCurve(TimeSeries):
     - ``converged``: bool.
     - ``cadenceno``, ``quality``: as in the file.
     - ``flags``: see `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
+
+    ``meta`` tells what the light curve is of and how it was made, and
+
+    - ``noise_excess``: scatter that photons and read noise do not explain,
+      relative to the flux; part of ``flux_err``. Of scenes and
+      ``psf='empirical'``.
+    - ``error_over_scatter``: median of ``flux_err`` over the scatter from
+      one cadence to the next; 1 is right. Of these, too.
+    - ``background_offset``, ``background_offset_err``: constant beside
+      ``FLUX_BKG`` in electron / s, with ``background='known'``, and whether
+      it is at its limit, ``background_offset_at_limit``. Of fits of one star.
+
+    :doc:`/user_guide/light_curves` has them all in a table.
     """
 
     _stamp_fits = None
