@@ -204,6 +204,17 @@ def test_a_known_background_may_have_any_shape(few):
     np.testing.assert_array_equal(found['background_err'].value, 0.0)
 
 
+def test_a_background_that_was_forgotten_is_told(few):
+    rate = np.median(few.background)
+    with pytest.warns(AstropyUserWarning, match=rf'has {rate:.4g} e-/s of it, which read_tpf adds '
+                                                r".*, and 0 is given: pass background='known'"):
+        extract_light_curve(few, background=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        extract_light_curve(few, background=0.9 * rate)
+        extract_light_curve(without_background(few), background=0.0)
+
+
 def test_a_known_background_may_be_missing_where_pixels_are(few):
     broken = with_pixels(few, (2, 3), np.nan)
     background = few.background.astype(float)
