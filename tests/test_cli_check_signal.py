@@ -118,6 +118,7 @@ def test_a_signal_that_flags_its_cadences_is_named(star, here, capsys, monkeypat
     (['--plot', 'a.txt'], r'--plot must end in one of \.png'),
     (['-o', 'none/table.ecsv'], 'there is no folder none: create it'),
     (['--psf', 'prf', '--shape', 'free'], '--shape free is for a shape that is fitted'),
+    (['--psf', 'empirical', '--shape', 'free'], '--psf empirical is learned: leave --shape out'),
     (['--prf-path', '.'], '--prf-path is for --psf prf'),
     (['--quality', 'best'], 'argument --quality: none, default'),
     (['--star', 'A'], '--star chooses one of several, but --stars does not say which'),
@@ -155,4 +156,5 @@ def test_a_series_that_is_too_short_is_one_line(here, capsys):
     path = simulate_tpf(here / 'short.fits', n_cadences=3, seed=1)
     assert run(path) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert re.match(r'kpsf check-signal: error: .*short\.fits: The default signals need', line)
+    assert re.match(r'kpsf check-signal: error: .*short\.fits: The default signals need .*: take '
+                    'a file with more of them, or pass signals= to kpsf.signal_transfer', line)

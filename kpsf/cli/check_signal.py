@@ -103,6 +103,10 @@ def _check(options):
     except KeyError as error:
         # There is no such star, and the text says which there are.
         raise ValueError(error.args[0].replace('A star', '--star')) from error
+    except ValueError as error:
+        raise ValueError(str(error).replace(
+            'pass signals=.', 'take a file with more of them, or pass signals= to '
+            'kpsf.signal_transfer in Python.')) from error
     lines = [_heading(pixels, table), HEADING, *map(_line, table), MEANING]
     lines += [f'Left out: {sentence}.' for sentence in table.meta['left_out']]
     lines.append(_verdict(table))

@@ -85,9 +85,10 @@ def _stars(name, pixels):
 
 def require_shape(options):
     """Exit unless the PSF can have the shape that is asked for."""
-    if options.psf == 'prf' and options.shape == 'free':
-        refuse(options, '--shape free is for a shape that is fitted, but that of --psf prf is '
-               'known: leave --shape out, or use --psf gaussian')
+    if options.psf != 'gaussian' and options.shape == 'free':
+        known = 'known' if options.psf == 'prf' else 'learned'
+        refuse(options, f'--shape free is for a shape that is fitted, but that of --psf '
+               f'{options.psf} is {known}: leave --shape out, or use --psf gaussian')
 
 
 def require_one_scene(options):

@@ -174,8 +174,9 @@ def _require_good(tpf, good):
     """Raise unless the light curve has good cadences."""
     if good.sum() < LEAST_CADENCES:
         raise ValueError(f'Signals need at least {LEAST_CADENCES} cadences with a good fit, but '
-                         f'{good.sum()} of {len(good)} of {tpf.target} have no flags: extract the '
-                         'light curve with other options first.')
+                         f'{good.sum()} of {len(good)} of {tpf.target} have no flags: if stars '
+                         'blend here, fit them jointly, with scene= or --stars find; else see '
+                         'which flags the light curve has.')
 
 
 def _require_traces(signals, shapes, good):
