@@ -99,6 +99,7 @@ def test_columns_are_named_and_shown_as_in_the_archives(tmp_path, mission, quali
         table = hdulist['LIGHTCURVE']
         assert [(column.name, column.unit, column.disp) for column in table.columns[:12]] == [
             entry[:3] for entry in expected]
+        assert table.columns['PSF_FLAGS'].disp == 'I10'
         for name, _, _, own in [*expected[1:], ('FLUX', '', '', 'flux'),
                                 ('FLUX_ERR', '', '', 'flux_err'), ('STAMP_X', '', '', 'x'),
                                 ('STAMP_Y', '', '', 'y'), ('PSF_FLAGS', '', '', 'flags')]:

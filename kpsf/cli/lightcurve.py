@@ -184,12 +184,18 @@ def _make_light_curve(path, output, options):
     if options.plot is not None:
         save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
-        return _describe(summarize(pixels, light_curve), output)
+        return _describe(summarize(pixels, light_curve), output, _cadences(pixels))
     lines = [f'  {name}: {_flags_and_scatter(summarize(pixels, curve), ("errors",))}'
              for name, curve in zip(light_curve.names, light_curve)]
     n_stars = f'{len(light_curve)} star{"s" if len(light_curve) > 1 else ""}'
-    return '\n'.join([f'{pixels.target}: {n_stars}, {pixels.n_cadences} cadences -> {output}',
-                      *lines])
+    return '\n'.join([f'{pixels.target}: {n_stars}, {_cadences(pixels)} -> {output}', *lines])
+
+
+def _cadences(pixels):
+    """Say how many cadences there are, and of how many if some were dropped."""
+    n_file = pixels.meta['n_cadences_file']
+    dropped = f' of {n_file}' if n_file > pixels.n_cadences else ''
+    return f'{pixels.n_cadences}{dropped} cadences'
 
 
 def _draw(light_curve):
@@ -200,9 +206,10 @@ def _draw(light_curve):
     return plot_light_curve(light_curve)
 
 
-def _describe(row, output):
+def _describe(row, output, cadences=None):
     """Say how a light curve scatters, by how much it should, and how the aperture does."""
-    return f"{row['target']}: {row['n_cadences']} cadences, {_flags_and_scatter(row)} -> {output}"
+    cadences = cadences or f"{row['n_cadences']} cadences"
+    return f"{row['target']}: {cadences}, {_flags_and_scatter(row)} -> {output}"
 
 
 def _flags_and_scatter(row, beside=('aperture', 'errors')):
