@@ -35,10 +35,22 @@ def test_every_star_is_told_with_its_flags_and_the_scatter_of_the_rows_without(h
     for name, line in zip('AB', lines):
         scatter = 1e6 * point_to_point_scatter(curves[name]['flux'])
         error = 1e6 * np.median(curves[name]['flux_err'] / np.median(curves[name]['flux']))
-        assert line == (f'  {name}: 0 flagged, scatter {scatter:.0f} ppm (errors '
-                        f'{error:.0f} ppm)')
-    assert lines[2] == '  out: 30 flagged, scatter unknown'
+        place = f'({X["AB".index(name)]:.1f}, {Y["AB".index(name)]:.1f})'
+        flux = np.median(curves[name]['flux'].value)
+        assert line == (f'  {name} at {place} with {flux:.0f} e-/s: 0 flagged, scatter '
+                        f'{scatter:.0f} ppm (errors {error:.0f} ppm)')
+    assert lines[2].startswith('  out ')
+    assert lines[2].endswith(': 30 flagged, scatter unknown')
     assert np.all(curves['out']['flags'] > 0)
+
+
+def test_stars_that_were_found_are_to_be_looked_at(here, capsys):
+    assert run('two.fits', '--stars', 'find') == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.startswith('KIC 7: 2 stars')
+    assert lines[0].startswith('  target at (3.0, 3.1) with ')
+    assert lines[1].startswith('  star 2 at (7.2, 4.9) with ')
+    assert ' '.join(lines[2:]).startswith('Look at these first: knots in the wings')
 
 
 def test_one_star_is_one(here, capsys):

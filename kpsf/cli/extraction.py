@@ -29,7 +29,8 @@ def add_extraction_options(parser):
     parser.add_argument('--stars', metavar='TABLE',
                         help='stars to fit jointly, one light curve each, for one FILE: a table '
                         'with columns x and y, column and row, or ra and dec, and perhaps name '
-                        'and flux; or find, for those in the mean image, or gaia')
+                        'and flux; or find, for those in the mean image, or gaia. Their '
+                        'PSF is that of --psf, while Scene in Python has empirical by default')
     parser.add_argument('--prf-path', action='append', default=[], type=as_path, metavar='DIR',
                         help='local folder with PRF files, such as fetch-prf --outdir fills, to '
                         'search before those of kpsf.conf.prf_path; may be given more than once')

@@ -4,6 +4,8 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from .._configuration import conf
 from ..batch.manifest import MANIFEST_SUFFIXES, journal_of
 from ..batch.plan import output_of, plan_batch, require_distinct
@@ -32,6 +34,9 @@ from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .terminal import Report, run_jobs, tell_error
 
 __all__ = ['add', 'ppm']
+
+LOOK_FIRST = ('Look at these first: knots in the wings of a bright star are found, too. Pass\n'
+              'those that are stars as --stars TABLE, with columns x and y.')
 
 
 def add(commands):
@@ -185,10 +190,23 @@ def _make_light_curve(path, output, options):
         save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
         return _describe(summarize(pixels, light_curve), output, _cadences(pixels))
-    lines = [f'  {name}: {_flags_and_scatter(summarize(pixels, curve), ("errors",))}'
+    lines = [f'  {name} {_place_and_flux(curve)}: '
+             f'{_flags_and_scatter(summarize(pixels, curve), ("errors",))}'
              for name, curve in zip(light_curve.names, light_curve)]
+    if options.stars == 'find' and len(light_curve) > 1:
+        lines.append(LOOK_FIRST)
     n_stars = f'{len(light_curve)} star{"s" if len(light_curve) > 1 else ""}'
     return '\n'.join([f'{pixels.target}: {n_stars}, {_cadences(pixels)} -> {output}', *lines])
+
+
+def _place_and_flux(curve):
+    """Say where a star is and how bright, on average over the cadences that have a flux."""
+    flux = curve['flux'].value
+    fitted = np.isfinite(flux)
+    if not fitted.any():
+        return 'without a flux'
+    x, y = (np.nanmedian(curve[name].value[fitted]) for name in 'xy')
+    return f'at ({x:.1f}, {y:.1f}) with {np.median(flux[fitted]):.0f} e-/s'
 
 
 def _cadences(pixels):
