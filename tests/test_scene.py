@@ -572,7 +572,7 @@ def test_other_wrong_calls_say_what_is_needed(few):
         extract_light_curve(few, scene=STARS, covariance='observed')
     with pytest.raises(ValueError, match='at least one file, but the list is empty'):
         extract_light_curve([], scene=STARS)
-    with pytest.raises(TypeError, match='read_tpf needs a path'):
+    with pytest.raises(TypeError, match='a list of 2: pass scene= to fit'):
         extract_light_curve([few, few])
 
 
