@@ -25,24 +25,36 @@ TEMPORARY = re.compile(r'\.[0-9a-f]{8}-(?P<name>.+)', re.DOTALL)
 
 
 @contextmanager
-def open_fits(path, wanted):
+def open_fits(path, wanted, check=None):
     """Open a FITS file that is complete, compressed or not, and close it afterwards.
 
     ``wanted`` says in an error what was required, for example 'A target
-    pixel file'. Damage in compressed data shows only when they are read: see
-    `damaged`.
+    pixel file'; ``check`` raises if the primary header is that of another file,
+    of which it does not matter whether it is complete. Damage in compressed
+    data shows only when they are read: see `damaged`.
     """
     path = Path(path).expanduser()
     if path.is_dir():
         raise IsADirectoryError(f'{wanted} is needed, but {path} is a folder: pass a file in it.')
     is_plain = _starts_as_fits(path, wanted)
+    if check is not None:
+        with _opened(path) as hdulist:
+            check(hdulist[0].header)
+    with _opened(path, path.stat().st_size if is_plain else np.inf) as hdulist:
+        yield hdulist
+
+
+@contextmanager
+def _opened(path, size=None):
+    """Open a FITS file, and close it; with a size, only if it is complete."""
     hdulist = None
     # Damage is named below; astropy's warnings about the same would only come first.
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', AstropyUserWarning)
         try:
             hdulist = fits.open(path)
-            _require_all_extensions(hdulist, path.stat().st_size if is_plain else np.inf)
+            if size is not None:
+                _require_all_extensions(hdulist, size)
         except DAMAGE as error:
             if hdulist is not None:
                 hdulist.close()

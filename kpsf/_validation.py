@@ -2,14 +2,15 @@
 """Checks shared by the public functions, so that each error is worded once."""
 
 import operator
+from collections.abc import Sequence
 from os import PathLike
 
 import numpy as np
 
-__all__ = ['DEEPEST_SIGMA', 'as_box', 'as_float_array', 'below_read_noise', 'no_image', 'no_model',
-           'require_broadcast', 'require_choice', 'require_finite', 'require_known_names',
-           'require_not_negative', 'require_number', 'require_positive_integer',
-           'require_proper_prior', 'require_room', 'unpack_pair']
+__all__ = ['DEEPEST_SIGMA', 'as_box', 'as_float_array', 'below_read_noise', 'instead_of',
+           'is_array_like', 'no_image', 'no_model', 'require_broadcast', 'require_choice',
+           'require_finite', 'require_known_names', 'require_not_negative', 'require_number',
+           'require_positive_integer', 'require_proper_prior', 'require_room', 'unpack_pair']
 
 
 DEEPEST_SIGMA = 8.0
@@ -20,11 +21,38 @@ def as_float_array(values, name):
     if np.ma.is_masked(values):
         raise TypeError(f'{name} must be a plain array, but {np.ma.count_masked(values)} of '
                         f'{np.size(values)} pixels are masked: pass only the others.')
-    try:
-        return np.asarray(values, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f'{name} must be an array of numbers, but it is {_describe(values)}: '
-                        'convert it first.') from error
+    error = None
+    if is_array_like(values):
+        try:
+            return np.asarray(values, dtype=float)
+        except (TypeError, ValueError) as cause:
+            error = cause
+    raise TypeError(f'{name} must be an array of numbers, but it is {_describe(values)}: '
+                    f'{instead_of(values)}.') from error
+
+
+def is_array_like(values):
+    """Tell whether NumPy may look for numbers in an object.
+
+    It would index any object that has items, and in those of others, such as
+    lightkurve's files, of which each item is another file, never come to an end.
+    """
+    if isinstance(values, (str, bytes)) or any(hasattr(values, name) for name in (
+            '__array__', '__array_interface__', '__array_struct__', '__buffer__')):
+        return True
+    if isinstance(values, Sequence):
+        return not len(values) or is_array_like(values[0])
+    return not (hasattr(values, '__getitem__') and hasattr(values, '__len__'))
+
+
+def instead_of(values):
+    """Say what to pass instead of an object that is no array of counts."""
+    if hasattr(values, 'electrons'):
+        return 'pass its electrons'
+    if hasattr(values, 'flux'):
+        return ('pass its flux as a plain array in electrons, or a target pixel file to '
+                'extract_light_curve')
+    return 'convert it first'
 
 
 def _describe(values):

@@ -160,6 +160,7 @@ def test_a_row_tells_of_the_light_curve_and_the_file(paths, curves):
         1e6 * point_to_point_scatter(pixels.aperture_flux()))
     flux, error = (np.median(light_curve[name].value) for name in ('flux', 'flux_err'))
     assert row['median_flux'] == pytest.approx(flux)
+    assert row['error_ppm'] == pytest.approx(1e6 * error / flux)
     assert row['error_over_scatter'] == pytest.approx(error / (scatter * flux))
     assert row['magnitude'] == pytest.approx(pixels.meta['magnitude'])
     assert (row['size'], row['mtime_ns']) == (paths[0].stat().st_size,
@@ -411,9 +412,13 @@ def test_parquet_needs_pyarrow(paths, curves, monkeypatch):
 @pytest.mark.parametrize(('change', 'error', 'message'), [
     (lambda paths: {'paths': []}, ValueError, 'at least one file, but paths is empty'),
     (lambda paths: {'paths': str(paths[0])}, TypeError, r'a list of files, .*pass \[path\]'),
+    (lambda paths: {'paths': str(paths[0].parent)}, TypeError,
+     r"a list of files, but found the folder '.*': pass those in it, as in sorted\(Path"),
     (lambda paths: {'paths': [*paths, paths[0]]}, ValueError, 'would both be written to'),
     (lambda paths: {'paths': [paths[0], f'more/{paths[0].name}.gz']}, ValueError,
      'would both be written to .*star1-lightcurve.fits: run them'),
+    (lambda paths: {'paths': [paths[0], np.ones(3)]}, TypeError,
+     'names of files, but one of them is ndarray: pass its path, or use extract_light_curve'),
     (lambda paths: {'paths': ['curves/a-lightcurve.fits', 'a.fits'], 'outdir': 'curves'},
      ValueError, 'would be read and written'),
     (lambda paths: {'n_workers': 0}, ValueError, 'n_workers must be >= 1, but it is 0'),

@@ -67,9 +67,26 @@ def test_one_file_becomes_one_light_curve_in_the_current_folder(folder, here, ca
     assert (len(found), found.meta['shape'], found.meta['background']) == (20, 'shared', 'known')
     printed = capsys.readouterr()
     scatter = 1e6 * point_to_point_scatter(found['flux'])
+    error = 1e6 * np.median(found['flux_err']) / np.median(found['flux'])
     assert re.fullmatch(rf'KIC 1: 20 cadences, 0 flagged, scatter {scatter:.0f} ppm '
-                        r'\(aperture \d+ ppm\) -> star1-lightcurve.fits\n', printed.out)
+                        rf'\(aperture \d+ ppm, errors {error:.0f} ppm\) '
+                        r'-> star1-lightcurve.fits\n', printed.out)
     assert not printed.err
+
+
+def test_cadences_that_were_dropped_are_counted(here, capsys):
+    quality = np.zeros(20, dtype=int)
+    quality[[3, 7]] = 1
+    simulate_tpf('star.fits', n_cadences=20, shape=(6, 7), seed=1, target=1, quality=quality)
+    assert run('lightcurve', 'star.fits') == 0
+    assert capsys.readouterr().out.startswith('KIC 1: 18 of 20 cadences, 0 flagged, ')
+
+
+def test_few_cadences_tell_no_scatter(here, capsys):
+    simulate_tpf('few.fits', n_cadences=9, shape=(6, 7), seed=1, target=1)
+    assert run('lightcurve', 'few.fits') == 0
+    assert re.match(r'KIC 1: 9 cadences, 0 flagged, scatter unknown \(errors \d+ ppm\) -> ',
+                    capsys.readouterr().out)
 
 
 def test_options_reach_the_job(folder, here):
@@ -488,7 +505,8 @@ def test_real_files_and_broken_ones(kpsf_data, here, capsys):
     bad = sorted((kpsf_data / 'corrupt').glob('tabby-corrupted*.fits'))
     assert run('lightcurve', good, *bad, '--outdir', here) == 1
     printed = capsys.readouterr()
-    assert re.match(r'KIC 8462852: 99 cadences, 0 flagged, scatter \d+ ppm \(aperture 110 ppm\)',
+    assert re.match(r'KIC 8462852: 99 of 100 cadences, 0 flagged, scatter \d+ ppm '
+                    r'\(aperture 110 ppm, errors',
                     printed.out)
     lines = printed.err.splitlines()
     assert len(lines) == len(bad) + 1

@@ -42,11 +42,6 @@ CANNOT_HAPPEN = {
     'kpsf.stamps.StampFits.gof_z': {TypeError, ValueError},
     # The options are those that were checked when it was made.
     'kpsf.photometry.PoissonPSFPhotometry.to_photutils': {TypeError, ValueError},
-    # The flags are those of a light curve.
-    'kpsf.plotting.plot_blends': {TypeError},
-    'kpsf.plotting.plot_centroid': {TypeError, ValueError},
-    'kpsf.plotting.plot_light_curve': {TypeError, ValueError},
-    'kpsf.plotting.plot_recovery': {TypeError},
 }
 
 

@@ -13,6 +13,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from photutils.psf import CircularGaussianPRF
 
 from kpsf import EllipticalGaussianPSF, LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.batch.rows import summarize
 from kpsf.flags import FitFlag
 from kpsf.lightcurve import point_to_point_scatter
 
@@ -203,6 +204,17 @@ def test_a_known_background_may_have_any_shape(few):
     np.testing.assert_array_equal(found['background_err'].value, 0.0)
 
 
+def test_a_background_that_was_forgotten_is_told(few):
+    rate = np.median(few.background)
+    with pytest.warns(AstropyUserWarning, match=rf'has {rate:.4g} e-/s of it, which read_tpf adds '
+                                                r".*, and 0 is given: pass background='known'"):
+        extract_light_curve(few, background=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        extract_light_curve(few, background=0.9 * rate)
+        extract_light_curve(without_background(few), background=0.0)
+
+
 def test_a_known_background_may_be_missing_where_pixels_are(few):
     broken = with_pixels(few, (2, 3), np.nan)
     background = few.background.astype(float)
@@ -284,6 +296,44 @@ def test_pixels_without_a_star_are_told(tmp_path):
     assert found['flags'].all()
 
 
+@pytest.mark.parametrize(('make', 'background'), [
+    (lambda pixels: pixels, r'background=tpf\.background'),
+    (without_background, "background='fit'")])
+def test_the_remedy_for_a_blend_is_to_fit_it_and_names_a_background_that_is_there(
+        few, make, background):
+    with pytest.warns(AstropyUserWarning, match=r'if stars blend here.*find_stars\(tpf\) or '
+                                                rf'--stars find; else hold.*{background}'):
+        extract_light_curve(replace(make(few), target_position=(2.0, 3.9)))
+
+
+@pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
+def test_fluxes_without_any_noise_are_told(few, psf):
+    same = np.zeros(few.n_cadences, dtype=int)
+    frozen = replace(few, **{name: getattr(few, name)[same] for name in (
+        'flux', 'flux_err', 'background', 'good_pixels', 'pos_corr')})
+    with pytest.warns(AstropyUserWarning, match=r'should scatter.*KIC 100000001 are constant: '
+                                                'the pixels are no obs.*look') as told:
+        found = extract_light_curve(frozen, psf)
+    assert len(told) == 1
+    assert np.isnan(found.meta.get('error_over_scatter', np.nan))
+    row = summarize(frozen, found)
+    assert np.isnan(row['scatter_ppm']) and np.isnan(row['error_over_scatter'])
+
+
+@pytest.mark.parametrize('psf', ['gaussian', 'empirical'])
+def test_a_saturated_star_is_told(tmp_path, psf):
+    wide = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 1.6, 1.4, 0.0)
+    pixels, _ = simulate(tmp_path / 'star.fits', psf=wide, stars=[(4e5, 4.3, 3.9)], n_cadences=12,
+                         shape=(11, 11))
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        extract_light_curve(pixels, psf)
+    full = replace(pixels, flux=np.minimum(pixels.flux, 0.4 * pixels.flux.max()))
+    with pytest.warns(AstropyUserWarning, match=r'not full, but in the median image of KIC 1000'
+                                                r'00001, \d+ pixels are within 10 %.*saturated'):
+        extract_light_curve(full, psf)
+
+
 def test_columns_units_and_metadata(few, light_curve):
     assert light_curve.colnames == [
         'time', 'flux', 'flux_err', 'x', 'y', 'x_err', 'y_err', 'column', 'row', 'background',
@@ -332,6 +382,12 @@ def test_whatever_read_tpf_takes_is_taken(tmp_path, few, light_curve):
     np.testing.assert_array_equal(extract_light_curve(str(path))['flux'], light_curve['flux'])
     with fits.open(path) as hdulist:
         np.testing.assert_array_equal(extract_light_curve(hdulist)['flux'], light_curve['flux'])
+
+
+def test_several_files_need_a_scene(few):
+    with pytest.raises(TypeError, match=r'one target pixel file, or a scene, but found a list of '
+                                        '2: pass scene= .*or use extract_many'):
+        extract_light_curve([few, few])
 
 
 def test_threads_change_nothing(pixels):
@@ -453,6 +509,7 @@ def test_a_star_beside_a_brighter_one_is_told_and_can_be_held(kpsf_data):
                                      'tess/*.fits*'])
 @pytest.mark.filterwarnings('ignore:The fits should end at')
 @pytest.mark.filterwarnings('ignore:The pixels should be those of one star')
+@pytest.mark.filterwarnings('ignore:A PSF needs pixels that are not full')
 def test_every_cadence_of_real_files_converged_or_has_a_flag(kpsf_data, shape, pattern):
     paths = sorted(kpsf_data.glob(pattern))
     assert paths

@@ -14,6 +14,7 @@ from astropy.table import QTable, Table
 from astropy.timeseries import TimeSeries
 
 from kpsf import LightCurve, __version__, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.lightcurve import SceneLightCurves
 from kpsf.lightcurve.keywords import KEYWORDS
 from kpsf.prf import KeplerPRF, TessPRF
 from kpsf.simulate import simulate_kepler_prf, simulate_tess_prf
@@ -98,6 +99,7 @@ def test_columns_are_named_and_shown_as_in_the_archives(tmp_path, mission, quali
         table = hdulist['LIGHTCURVE']
         assert [(column.name, column.unit, column.disp) for column in table.columns[:12]] == [
             entry[:3] for entry in expected]
+        assert table.columns['PSF_FLAGS'].disp == 'I10'
         for name, _, _, own in [*expected[1:], ('FLUX', '', '', 'flux'),
                                 ('FLUX_ERR', '', '', 'flux_err'), ('STAMP_X', '', '', 'x'),
                                 ('STAMP_Y', '', '', 'y'), ('PSF_FLAGS', '', '', 'flags')]:
@@ -368,6 +370,17 @@ def test_a_folder_that_cannot_be_written_to_is_told(tmp_path, light_curve, monke
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize('read', [LightCurve.read, SceneLightCurves.read])
+def test_files_of_others_are_not_called_damaged(tmp_path, read):
+    # lightkurve's to_fits promises two extensions and writes one.
+    primary = fits.PrimaryHDU()
+    primary.header.update({'CREATOR': 'lightkurve', 'NEXTEND': 2, 'MISSION': 'Kepler'})
+    table = fits.table_to_hdu(QTable({'TIME': [1.0, 2.0]}))
+    fits.HDUList([primary, table]).writeto(tmp_path / 'other.fits')
+    with pytest.raises(ValueError, match='other.fits is another FITS file: use'):
+        read(tmp_path / 'other.fits')
+
+
 def test_other_files_are_no_light_curves_of_kpsf(tmp_path, light_curve):
     pixels = simulate_tpf(tmp_path / 'pixels.fits', n_cadences=3)
     with pytest.raises(ValueError, match='pixels.fits is another FITS file: use'):
@@ -393,6 +406,7 @@ def test_a_truncated_light_curve_is_told(tmp_path, light_curve):
 
 @pytest.mark.parametrize('pattern', ['kepler/*.fits*', 'k2/*.fits*', 'tess/*.fits*'])
 @pytest.mark.filterwarnings('ignore:The pixels should be those of one star')
+@pytest.mark.filterwarnings('ignore:A PSF needs pixels that are not full')
 def test_light_curves_of_real_files_are_read_back(kpsf_data, tmp_path, pattern):
     for path in kpsf_data.glob(pattern):
         found = extract_light_curve(path)

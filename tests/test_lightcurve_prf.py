@@ -313,6 +313,7 @@ def test_a_star_of_tess_is_where_its_header_has_it(kpsf_data):
 @pytest.mark.filterwarnings('ignore:The pixels should be those of one star')
 @pytest.mark.parametrize('pattern', ['kepler/*.fits*', 'kepler_q12_ch04/*.fits', 'k2/*.fits*',
                                      'tess/*.fits*'])
+@pytest.mark.filterwarnings('ignore:A PSF needs pixels that are not full')
 def test_every_cadence_of_real_files_converged_or_has_a_flag(kpsf_data, pattern):
     # Most of these are of other detectors, so that the PRF is somewhat wrong.
     for path in sorted(kpsf_data.glob(pattern)):

@@ -21,6 +21,7 @@ from photutils.psf import CircularGaussianPRF
 
 import kpsf
 from kpsf import cli, simulate_kepler_prf, simulate_tpf
+from kpsf.tpf.read import META_KEYWORDS
 
 ROOT = Path(__file__).parents[1]
 BUILT = ('generated', 'gallery', '_build')
@@ -323,3 +324,16 @@ def test_the_checks_see_commands_and_blocks(tmp_path):
     assert list(commands(path)) == [
         ['kpsf', 'demo'], ['kpsf', 'advise', 'a.fits', '--near', '1', '2'],
         ['kpsf', 'lightcurve', '*.fits']]
+
+
+@pytest.mark.parametrize('options', [{}, {'psf': 'empirical'}, {'psf': 'prf'}])
+def test_the_page_on_light_curves_names_every_column_and_what_meta_has(tmp_path, options):
+    simulate_kepler_prf(tmp_path / 'kplr07.4_2011265_prf.fits', channel=20)
+    path = simulate_tpf(tmp_path / 'star.fits', n_cadences=3, seed=1,
+                        header={'CHANNEL': 20, 'MODULE': 7, 'OUTPUT': 4})
+    with kpsf.conf.set_temp('prf_path', [str(tmp_path)]):
+        found = kpsf.extract_light_curve(path, **options)
+    page = (ROOT / 'docs' / 'user_guide' / 'light_curves.rst').read_text()
+    of_header = {'target_id', 'magnitude', *(name for name, *_ in META_KEYWORDS)}
+    for name in {*found.colnames, *found.meta} - of_header:
+        assert f'``{name}``' in page or name.startswith('prf_')

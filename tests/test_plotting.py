@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from kpsf import LightCurve, extract_light_curve, read_tpf, simulate_tpf
+from kpsf.flags import FitFlag
+from kpsf.lightcurve import SceneLightCurves
 from kpsf.models import EllipticalGaussianPSF, TabulatedPRF
 from kpsf.plotting import (
     plot_cadence,
@@ -103,7 +105,35 @@ def test_flagged_cadences_are_marked_and_do_not_hide_the_others(light_curve, fla
     assert low < light_curve['flux'].value.min()
     assert high - low < 2 * spread
     assert legend_texts(ax) == [
-        'no fit (1)', 'AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+        'no fit (1)', 'flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
+
+
+def test_every_flag_is_counted(light_curve):
+    mixed = light_curve.copy()
+    mixed['flags'][:6] = [4, 4, 5, 5, 4, 1]
+    assert legend_texts(plot_light_curve(mixed)) == ['flagged (6): AT_BOUND 5, NOT_CONVERGED 3']
+    mixed['flags'][:6] = 4
+    assert legend_texts(plot_light_curve(mixed)) == ['AT_BOUND (6)']
+
+
+def test_rows_that_failed_most_do_not_hide_the_others_where_all_have_flags(light_curve):
+    bad = light_curve.copy()
+    bad['flags'][:] = int(FitFlag.LITTLE_FLUX_INSIDE)
+    bad['flags'][:9] |= int(FitFlag.FLUX_NOT_POSITIVE)
+    bad['flux'].value[:9] = -1e9
+    ax = plot_light_curve(bad)
+    assert np.ptp(ax.get_ylim()) < 2 * np.ptp(light_curve['flux'].value)
+    assert len(vermillion_lines(ax)['v']) == 9
+
+
+def test_errors_of_flagged_cadences_are_not_drawn(light_curve):
+    failed = light_curve.copy()
+    failed['flags'][:] = 1
+    failed['flux_err'].value[:] = 1e9
+    ax = plot_light_curve(failed)
+    assert not [segment for container in ax.containers for bars in container[2]
+                for segment in bars.get_segments()]
+    assert np.ptp(ax.get_ylim()) < 2 * np.ptp(failed['flux'].value)
 
 
 def test_light_curves_without_a_single_good_row_are_drawn(light_curve, tmp_path):
@@ -141,7 +171,7 @@ def test_flagged_positions_do_not_stretch_the_track(flagged, tmp_path):
     ax = plot_centroid(flagged)
     draw(ax, tmp_path)
     assert np.ptp(ax.get_xlim()) < 1.0
-    assert legend_texts(ax) == ['AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+    assert legend_texts(ax) == ['flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
 
 
 @pytest.mark.parametrize('kind', ['light curve', 'fits'])
@@ -203,6 +233,29 @@ def test_cadences_count_from_the_end_as_in_python(pixels, light_curve):
     assert f'cadence {pixels.cadenceno[-1]}' in last.figure.get_suptitle()
     with pytest.raises(IndexError):
         plot_cadence(pixels, light_curve, 30)
+
+
+def test_a_cadence_that_is_not_there_is_told(pixels, light_curve):
+    n = pixels.n_cadences
+    for index in (n, -n - 1):
+        with pytest.raises(IndexError, match=rf'one of {n} cadences, but it is {index}: count '
+                                             rf'from 0 to {n - 1}; np\.flatnonzero'):
+            plot_cadence(pixels, light_curve, index)
+
+
+@pytest.mark.parametrize('plot', [plot_light_curve, plot_centroid,
+                                  lambda found: plot_recovery(found, np.ones(len(found)))])
+def test_what_is_no_light_curve_is_told(light_curve, plot):
+    covariance = np.ones((len(light_curve), 1, 1))
+    scene = SceneLightCurves([light_curve], covariance, ['A'])
+    with pytest.raises(TypeError, match=r"one LightCurve, but found SceneLightCurves: choose a "
+                                        r"star, as in curves\['A'\], or use plot_blends"):
+        plot(scene)
+    with pytest.raises(TypeError, match='but found str: read a file with LightCurve.read, or'):
+        plot('star.fits')
+    strange = LightCurve(time=light_curve['time'], data={'flux': light_curve['flux']})
+    with pytest.raises(ValueError, match=r'needs the columns .*err.* flags is not there: pass'):
+        plot(strange)
 
 
 def test_fits_of_other_pixels_are_refused(pixels, light_curve, tmp_path):

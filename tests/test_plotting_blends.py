@@ -85,7 +85,7 @@ def test_flagged_cadences_look_as_in_a_light_curve(scene):
     axes = plot_blends(scene)
     assert [markers_of_trouble(ax) for ax in axes] == [[], ['^', 'o', '|'], []]
     texts = [text.get_text() for text in axes[1].get_legend().get_texts()]
-    assert texts == ['no fit (1)', 'AT_BOUND, NOT_CONVERGED (2, 1 beyond the axes)']
+    assert texts == ['no fit (1)', 'flagged (2, 1 beyond the axes): AT_BOUND 1, NOT_CONVERGED 1']
     assert axes[0].get_legend() is None
 
 
@@ -122,6 +122,13 @@ def test_a_scene_of_one_star_is_drawn(light_curves, tmp_path):
     axes = plot_blends(one)
     require_nothing_clipped(axes[0].figure, tmp_path / 'figure.png')
     assert not axes[0].texts
+
+
+@pytest.mark.parametrize('make', [lambda scene: scene[0], lambda scene: 'scene.fits'])
+def test_what_is_no_scene_is_told(scene, make):
+    with pytest.raises(TypeError, match=r'SceneLightCurves of .*, but found (LightCurve|str): use '
+                                        'plot_light_curve for one.*SceneLightCurves.read'):
+        plot_blends(make(scene))
 
 
 def test_scenes_are_drawn_where_asked(scene):

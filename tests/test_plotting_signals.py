@@ -56,6 +56,8 @@ def test_both_errors_are_drawn(table):
                      if np.isfinite(segment).all() and len(segment))
     # Of the transfer, 0.1, 0.2 and 1 %; of depths of 1, 0.1 and 1 %, a tenth to a twentieth.
     assert heights == [0.1, 0.2, 1.0, 5.0, 10.0, 10.0]
+    assert r'$\sigma$ of the depth (noise)' in [
+        text.get_text() for text in ax.get_legend().get_texts()]
 
 
 def test_what_is_lost_has_a_ring_and_what_cannot_be_measured_a_cross(table):

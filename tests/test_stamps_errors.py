@@ -1,5 +1,7 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 
+from types import SimpleNamespace
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -37,7 +39,23 @@ def model_with_units():
                                  0 / u.pix ** 2, 0.5 / u.pix ** 2)
 
 
+class EndlessFile:
+    """What has a flux, and an item of which is a file again, as of lightkurve's pixel files."""
+
+    flux = COUNTS
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, index):
+        return EndlessFile()
+
+
 COUNTS_TROUBLE = [
+    (EndlessFile(), TypeError, r'array of stamps in electrons, but it is EndlessFile: pass its '
+                               r'flux as a plain array.*extract_light_curve'),
+    ([EndlessFile()], TypeError, r'array of stamps in electrons, but it is list: convert'),
+    (SimpleNamespace(electrons=COUNTS), TypeError, r'but it is SimpleNamespace: pass its electr'),
     (COUNTS * u.electron, TypeError, r'plain array in electrons.*unit electron.*to_electrons'),
     (COUNTS * 1j, TypeError, r'real numbers.*complex128: convert'),
     (COUNTS > 5, TypeError, r'real numbers.*bool: convert'),
@@ -126,6 +144,8 @@ ARGUMENT_TROUBLE = [
     ({'known_background': np.full((N, *SHAPE), np.inf)}, ValueError,
      r'known_background must be finite, but 336 of 336'),
     ({'known_background': np.ones(3)}, ValueError, r'known_background must be a number or have'),
+    ({'background': EndlessFile()}, TypeError,
+     r'background must be an array of numbers, but it is EndlessFile: pass its flux'),
     ({'known_background': 'fit'}, TypeError, r'known_background must be an array of numbers.*str'),
     ({'known_background': np.ma.masked_equal(np.ones(SHAPE), 1.0)}, TypeError,
      r'known_background must be a plain array, but 56 of 56 pixels are masked'),

@@ -1,10 +1,17 @@
 # Licensed under a 3-clause BSD style license - see LICENSE
 
+from array import array
+from collections import deque
 from decimal import Decimal, getcontext
 
+import astropy.units as u
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.modeling import Parameter
+from astropy.nddata import NDDataArray
+from astropy.table import Column, MaskedColumn, QTable
+from astropy.utils.masked import Masked
 from numpy.testing import assert_allclose
 from scipy import special, stats
 
@@ -300,3 +307,38 @@ def test_the_published_likelihood_of_the_first_cadence_of_tabbys_star(kpsf_data)
     shape = np.exp(-(1.2 * dx**2 - 0.3 * dx * dy + 0.6 * dy**2))
     model = flux.sum() * shape / shape.sum() + background.mean()
     assert_allclose(cash(flux + background, model) / 2, -2316716.44, atol=0.05, rtol=0)
+
+
+class Endless:
+    """An object of which each item is another one, as lightkurve's pixel files are."""
+
+    def __len__(self):
+        return 1000
+
+    def __getitem__(self, index):
+        return Endless()
+
+
+@pytest.mark.parametrize('values', [Endless(), [Endless()], [[Endless()]]])
+def test_objects_whose_items_are_no_numbers_are_refused_at_once(values):
+    with pytest.raises(TypeError, match='must be an array of numbers.*convert it first'):
+        cstat(values, values)
+
+
+VALUES = [1.0, 4.0, 7.0]
+
+
+@pytest.mark.parametrize('values', [
+    VALUES, tuple(VALUES), range(1, 8, 3), [np.float64(1.0), 4, 7], array('d', VALUES),
+    memoryview(array('d', VALUES)), deque(VALUES), np.ma.array(VALUES), Column(VALUES),
+    MaskedColumn(VALUES), Masked(VALUES), QTable({'a': VALUES * u.electron})['a'],
+    Parameter('a', default=VALUES), NDDataArray(VALUES), [Column([value]) for value in VALUES]])
+def test_what_has_numbers_is_an_array(values):
+    assert np.shape(cstat(values, 2.0)) == ()
+    assert_allclose(cstat(values, 2.0), cstat(np.array(VALUES), 2.0))
+
+
+@pytest.mark.parametrize(('package', 'name'), [('pandas', 'Series'), ('dask.array', 'from_array')])
+def test_arrays_of_other_packages_are_arrays(package, name):
+    values = getattr(pytest.importorskip(package), name)(np.array(VALUES))
+    assert_allclose(cstat(values, 2.0), cstat(np.array(VALUES), 2.0))

@@ -62,9 +62,10 @@ def extract_many(paths, outdir='.', *, n_workers=1, scheduler=None, resume=False
         'flagged', if any cadence is; or 'failed', for the reason in
         ``error``. ``scatter_ppm`` and ``aperture_scatter_ppm`` are the
         point-to-point scatters of the light curve and of the sum over the
-        pipeline's aperture in cadences without flags, ``median_flux`` the
-        flux there, ``error_over_scatter`` the median of ``flux_err`` over
-        the scatter. ``sha256`` is the checksum of the input, ``options`` a
+        pipeline's aperture in cadences without flags, NaN if these are
+        fewer than ten; ``median_flux`` the flux there, ``error_ppm`` and
+        ``error_over_scatter`` the median of ``flux_err`` over that flux and
+        over the scatter. ``sha256`` is the checksum of the input, ``options`` a
         digest of the options, which ``meta`` has in full.
 
     Raises

@@ -34,11 +34,20 @@ class Plan(NamedTuple):
 def plan_batch(paths, outdir, *, n_workers, scheduler, resume, overwrite, manifest, quality,
                options):
     """Return the plan of a batch; raise if it cannot work."""
+    if isinstance(paths, (str, os.PathLike)) and os.path.isdir(paths):
+        raise TypeError(f'extract_many needs a list of files, but found the folder {paths!r}: '
+                        "pass those in it, as in sorted(Path(folder).glob('*.fits*')).")
     if isinstance(paths, (str, bytes, os.PathLike)):
         raise TypeError(f'extract_many needs a list of files, but found {paths!r}: pass [path].')
     if n_workers < 1:
         raise ValueError(f'n_workers must be >= 1, but it is {n_workers}: pass the number of '
                          'processes.')
+    paths = list(paths)
+    strange = [path for path in paths if not isinstance(path, (str, os.PathLike))]
+    if strange:
+        raise TypeError('extract_many needs the names of files, but one of them is '
+                        f'{type(strange[0]).__name__}: pass its path, or use '
+                        'extract_light_curve for what is not in a file.')
     paths, outdir = [_absolute(path) for path in paths], _absolute(outdir)
     if not paths:
         raise ValueError('extract_many needs at least one file, but paths is empty: check the '

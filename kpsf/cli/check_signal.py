@@ -23,6 +23,11 @@ from .terminal import run_jobs
 
 __all__ = ['add']
 
+# Standard deviations from which on a depth is seen in the light curve at all.
+DETECTABLE = 3.0
+MEANING = ('Recovered: the depth found over the depth put in, in the same noise, with the error\n'
+           'of that share. Sigma: what the noise of this light curve does to such a depth; one\n'
+           f'under {DETECTABLE:g} sigma may be kept, but is not seen in it.')
 HEADING = '  kind       depth (%)     length     recovered (%)     sigma (%)   verdict'
 
 
@@ -33,10 +38,16 @@ def add(commands):
         description='Scale the light of the star in a target pixel file of Kepler, K2 or TESS by '
         'dips and sinusoids of 1 hour to 10 days and 0.01 to 10 per cent, one at a time, make the '
         'light curve of each, and say how much of the signal is in it.',
-        epilog='Exit status: 0 if every signal is recovered, 1 if not.')
+        epilog='recovered: the depth found over the depth put in, in the same noise, with the '
+        'error of that share. sigma: what the noise of this light curve does to such a depth. A '
+        f'signal is kept if it is recovered within {100 * TOLERANCE:g} % or {N_SIGMA:g} sigma, '
+        'else CHANGED, or FLAGGED if the light curve flags its cadences. Exit status: 0 if every '
+        'signal is kept, 1 if not.')
     parser.set_defaults(run=_run, prog=parser.prog)
     parser.add_argument('file', type=as_path, metavar='FILE', help='target pixel file')
     add_extraction_options(parser)
+    parser.add_argument('--star', metavar='NAME', help='which of the --stars to check, by its '
+                        'name, as kpsf lightcurve --stars prints it (default: the first)')
     parser.add_argument('-o', '--output', type=as_path, metavar='TABLE.ecsv',
                         help='table to write')
     parser.add_argument('--plot', type=as_path, metavar='PNG',
@@ -51,6 +62,9 @@ def _run(options):
     """Check one file; return the exit status."""
     require_shape(options)
     require_one_scene(options)
+    if options.star is not None and options.stars is None:
+        refuse(options, '--star chooses one of several, but --stars does not say which there are: '
+               'add it, or leave --star out')
     _require_outputs(options)
     require_prf_path(options)
     prf_path = [*options.prf_path, *(conf.prf_path or [])]
@@ -83,8 +97,17 @@ def _check(options):
     for path in filter(None, (options.output, options.plot)):
         require_absent(path, options)
     pixels = read_tpf(options.file, quality=options.quality)
-    table = signal_transfer(pixels, progress_bar=True, **fit_options(options, pixels))
-    lines = [_heading(pixels, table), HEADING, *map(_line, table)]
+    try:
+        table = signal_transfer(pixels, star=options.star, progress_bar=True,
+                                **fit_options(options, pixels))
+    except KeyError as error:
+        # There is no such star, and the text says which there are.
+        raise ValueError(error.args[0].replace('A star', '--star')) from error
+    except ValueError as error:
+        raise ValueError(str(error).replace(
+            'pass signals=.', 'take a file with more of them, or pass signals= to '
+            'kpsf.signal_transfer in Python.')) from error
+    lines = [_heading(pixels, table), HEADING, *map(_line, table), MEANING]
     lines += [f'Left out: {sentence}.' for sentence in table.meta['left_out']]
     lines.append(_verdict(table))
     if options.output is not None:
@@ -100,13 +123,17 @@ def _check(options):
 
 def _heading(pixels, table):
     """Say what was looked at."""
-    return (f'{pixels.target}: {table.meta["n_good"]} of {pixels.n_cadences} cadences without '
-            f'flags, {len(table)} signals put into the pixels one by one')
+    star = f', {table.meta["star"]}' if 'star' in table.meta else ''
+    return (f'{pixels.target}{star}: {table.meta["n_good"]} of {pixels.n_cadences} cadences '
+            f'without flags, {len(table)} signals put into the pixels one by one')
 
 
 def _line(row):
     """Return one line of the table."""
-    verdict = 'ok' if row['passed'] else 'LOST'
+    verdict = 'kept' if row['passed'] else (
+        'CHANGED' if row['lost'] <= LARGEST_LOSS else 'FLAGGED')
+    if row['passed'] and row['depth'] < DETECTABLE * row['sigma']:
+        verdict += f', under {DETECTABLE:g} sigma'
     length = length_in_words(row['length'].to_value('d'))
     recovered = f'{100 * row["transfer"]:.2f} +- {100 * row["transfer_err"]:.2f}'
     return (f'  {row["kind"]:8} {100 * row["depth"]:11g} {length:>10} {recovered:>17} '

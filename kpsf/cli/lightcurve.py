@@ -4,6 +4,8 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from .._configuration import conf
 from ..batch.manifest import MANIFEST_SUFFIXES, journal_of
 from ..batch.plan import output_of, plan_batch, require_distinct
@@ -32,6 +34,9 @@ from .outputs import FIGURE_SUFFIXES, require_suffix, save_figure
 from .terminal import Report, run_jobs, tell_error
 
 __all__ = ['add', 'ppm']
+
+LOOK_FIRST = ('Look at these first: knots in the wings of a bright star are found, too. Pass\n'
+              'those that are stars as --stars TABLE, with columns x and y.')
 
 
 def add(commands):
@@ -184,11 +189,31 @@ def _make_light_curve(path, output, options):
     if options.plot is not None:
         save_figure(partial(_draw, light_curve), options.plot, options)
     if not isinstance(light_curve, SceneLightCurves):
-        return _describe(summarize(pixels, light_curve), output)
-    lines = [f'  {name}: scatter {ppm(curve["flux"].value)}'
+        return _describe(summarize(pixels, light_curve), output, _cadences(pixels))
+    lines = [f'  {name} {_place_and_flux(curve)}: '
+             f'{_flags_and_scatter(summarize(pixels, curve), ("errors",))}'
              for name, curve in zip(light_curve.names, light_curve)]
-    return '\n'.join([f'{pixels.target}: {len(light_curve)} stars, {pixels.n_cadences} cadences '
-                      f'-> {output}', *lines])
+    if options.stars == 'find' and len(light_curve) > 1:
+        lines.append(LOOK_FIRST)
+    n_stars = f'{len(light_curve)} star{"s" if len(light_curve) > 1 else ""}'
+    return '\n'.join([f'{pixels.target}: {n_stars}, {_cadences(pixels)} -> {output}', *lines])
+
+
+def _place_and_flux(curve):
+    """Say where a star is and how bright, on average over the cadences that have a flux."""
+    flux = curve['flux'].value
+    fitted = np.isfinite(flux)
+    if not fitted.any():
+        return 'without a flux'
+    x, y = (np.nanmedian(curve[name].value[fitted]) for name in 'xy')
+    return f'at ({x:.1f}, {y:.1f}) with {np.median(flux[fitted]):.0f} e-/s'
+
+
+def _cadences(pixels):
+    """Say how many cadences there are, and of how many if some were dropped."""
+    n_file = pixels.meta['n_cadences_file']
+    dropped = f' of {n_file}' if n_file > pixels.n_cadences else ''
+    return f'{pixels.n_cadences}{dropped} cadences'
 
 
 def _draw(light_curve):
@@ -199,12 +224,18 @@ def _draw(light_curve):
     return plot_light_curve(light_curve)
 
 
-def _describe(row, output):
-    """Say how a light curve scatters, and how the sum over the pipeline's aperture does."""
-    aperture = row['aperture_scatter_ppm']
-    beside = f' (aperture {_in_words(aperture)})' if aperture >= 0 else ''
-    return (f"{row['target']}: {row['n_cadences']} cadences, {row['n_flagged']} flagged, "
-            f"scatter {_in_words(row['scatter_ppm'])}{beside} -> {output}")
+def _describe(row, output, cadences=None):
+    """Say how a light curve scatters, by how much it should, and how the aperture does."""
+    cadences = cadences or f"{row['n_cadences']} cadences"
+    return f"{row['target']}: {cadences}, {_flags_and_scatter(row)} -> {output}"
+
+
+def _flags_and_scatter(row, beside=('aperture', 'errors')):
+    """Say how many cadences have flags, and how the others scatter, beside what."""
+    keys = {'aperture': 'aperture_scatter_ppm', 'errors': 'error_ppm'}
+    beside = [f'{name} {_in_words(row[keys[name]])}' for name in beside if row[keys[name]] >= 0]
+    return (f"{row['n_flagged']} flagged, scatter {_in_words(row['scatter_ppm'])}"
+            f"{' (' + ', '.join(beside) + ')' if beside else ''}")
 
 
 def ppm(flux):

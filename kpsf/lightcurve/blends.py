@@ -219,14 +219,16 @@ class SceneLightCurves:
         OSError
             If the file cannot be opened.
         """
-        with open_fits(path, 'A file of light curves of several stars') as hdulist:
-            header = hdulist[0].header
-            mission = header_value(header, 'MISSION', str)
+        def require_own(header):
             if (header_value(header, 'CREATOR', str) != SCENE_CREATOR
-                    or mission not in MISSIONS):
+                    or header_value(header, 'MISSION', str) not in MISSIONS):
                 raise ValueError('A file of light curves of several stars is needed, but '
                                  f'{path} is another FITS file: use LightCurve.read for one of '
                                  'a single star.')
+
+        with open_fits(path, 'A file of light curves of several stars', require_own) as hdulist:
+            header = hdulist[0].header
+            mission = header_value(header, 'MISSION', str)
             try:
                 light_curves, names = _read_stars(hdulist, mission)
                 covariance = hdulist[COVARIANCE].data.astype(np.float64)

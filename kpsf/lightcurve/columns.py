@@ -40,7 +40,7 @@ COLUMNS = {
     'flux_fraction': ('FLUX_FRACTION', 'F10.5', 'share of the PSF on the pixels of the fit'),
     'n_pixels': ('N_PIXELS', 'I10', 'number of pixels in the fit'),
     'converged': ('CONVERGED', None, 'whether the fit converged'),
-    'flags': ('PSF_FLAGS', 'B16.16', 'bits of kpsf.FitFlag, 0 if all was well'),
+    'flags': ('PSF_FLAGS', 'I10', 'bits of kpsf.FitFlag, 0 if all was well'),
 }
 # lightkurve and astropy take the flux from here: without a column FLUX, lightkurve.read(path)
 # looks for PDCSAP_FLUX, which this is not.

@@ -5,6 +5,7 @@ import warnings
 
 import astropy.units as u
 import numpy as np
+from astropy.io.fits import HDUList
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
@@ -14,6 +15,7 @@ from ..prf import KeplerPRF, TessPRF
 from ..scenes.stars import FAR_FROM_TARGET
 from ..stamps import fit_stamps
 from ..tpf import TargetPixels, read_tpf
+from .doubts import warn_if_constant, warn_if_saturated
 from .identity import identity_of
 from .plan import plan_fit
 from .scene import extract_scene, scene_of
@@ -35,18 +37,21 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     Parameters
     ----------
     tpf : TargetPixels, str, path-like, HDUList or lightkurve TargetPixelFile
-        The pixels, or whatever `read_tpf` reads them from. With a scene also
-        a list of these: neighbouring stamps, in which each pixel counts once.
+        The pixels, or whatever `read_tpf`, which has the option ``quality``,
+        reads them from. With a scene also a list of these: neighbouring
+        stamps, in which each pixel counts once.
     psf : {'gaussian', 'empirical', 'prf'} or `~astropy.modeling.Model`, optional
         ``'empirical'`` learns the PSF from the series, measures and smooths
-        the motion, and then fits the flux alone (`Scene` tells how): the
-        most precise light curve. ``'gaussian'`` is `EllipticalGaussianPSF`; ``'prf'`` the
-        instrument's own PRF, `KeplerPRF.from_tpf` or `TessPRF.from_tpf`,
-        from the files that ``kpsf.conf.prf_path``, the cache or the archive
-        has. A model needs a total flux and a position, named ``flux``,
-        ``x_0``, ``y_0`` or by its attributes ``flux_name``, ``x_name``,
-        ``y_name``. Parameters that are fixed on the model stay fixed, as
-        the shapes of PRFs and of most photutils models are at first.
+        the motion, and then fits the flux alone (`Scene` tells how):
+        usually the most precise for 16 cadences and more; compare their
+        `~kpsf.lightcurve.point_to_point_scatter`. ``'gaussian'`` is
+        `EllipticalGaussianPSF`; ``'prf'`` the instrument's own PRF,
+        `KeplerPRF.from_tpf` or `TessPRF.from_tpf`, from the files that
+        ``kpsf.conf.prf_path``, the cache or the archive has. A model
+        needs a total flux and a position, named ``flux``, ``x_0``, ``y_0`` or
+        by its attributes ``flux_name``, ``x_name``, ``y_name``. Parameters
+        that are fixed on the model stay fixed, as the shapes of PRFs and of
+        most photutils models are at first.
     scene : Scene or table of stars, optional
         Stars to fit jointly, see `Scene`, which also has the options of the
         fit, or a table of them, for ``Scene(table)``.
@@ -100,7 +105,8 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
         free parameters, or the PRF belongs to another detector than the
         pixels and was not made with ``force=True``.
     TypeError
-        If the PSF is no model, or numbers carry a unit.
+        If the PSF is no model, numbers carry a unit, or there are several
+        files without a scene.
     OSError
         If a PRF file cannot be found.
 
@@ -148,6 +154,10 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
     if scene is not None:
         return extract_scene(tpf, scene, covariance or 'fisher')
     covariance = covariance or 'sandwich'
+    if isinstance(tpf, (list, tuple)) and not isinstance(tpf, HDUList):
+        raise TypeError('extract_light_curve needs one target pixel file, or a scene, but found '
+                        f'a list of {len(tpf)}: pass scene= to fit the stars of several files '
+                        'jointly, or use extract_many for a light curve of each.')
     tpf = tpf if isinstance(tpf, TargetPixels) else read_tpf(tpf)
     plan = plan_fit(tpf, psf, shape, background, position)
     electrons = tpf.electrons
@@ -167,6 +177,7 @@ def extract_light_curve(tpf, psf='gaussian', *, scene=None, shape='shared', back
                **_diagnostics(tpf, plan, fits, used)}
     light_curve = LightCurve(columns, time=tpf.time, meta=meta)
     light_curve._stamp_fits, light_curve._fitted_cadences = fits, tpf.cadenceno
+    warn_if_saturated(tpf)
     _warn_if_useless(tpf, plan, light_curve)
     return light_curve
 
@@ -286,13 +297,15 @@ def _distance_from_target(tpf, plan, x, y):
 
 
 def _remedy(tpf, plan):
-    """Say how to hold what the pixels do not tell."""
+    """Say how to fit neighbours too, and how to hold what the pixels do not tell."""
     x, y = tpf.target_position
     psf = 'EllipticalGaussianPSF.from_stddev(1, 0, 0, 0.8, 0.8, 0)'
     if plan.is_tabulated:
         psf = "'prf'" if isinstance(plan.model, (KeplerPRF, TessPRF)) else 'psf'
-    return (f"in Python, hold what is known, as in extract_light_curve(tpf, {psf}, shape='fixed', "
-            f'position=({x:.1f}, {y:.1f}), background=tpf.background)')
+    background = 'tpf.background' if tpf.has_background else "'fit'"
+    return ('if stars blend here, fit them jointly, with scene=kpsf.scenes.find_stars(tpf) or '
+            '--stars find; else hold what is known, in Python, as in extract_light_curve(tpf, '
+            f"{psf}, shape='fixed', position=({x:.1f}, {y:.1f}), background={background})")
 
 
 def _warn_if_useless(tpf, plan, light_curve):
@@ -304,6 +317,7 @@ def _warn_if_useless(tpf, plan, light_curve):
                f'{_remedy(tpf, plan)}.')
         warnings.warn(msg, AstropyUserWarning)
         return
+    warn_if_constant(usable['flux'].value, tpf.target)
     if np.mean(usable['flags'] & FitFlag.FAR_FROM_TARGET > 0) > 0.5:
         x, y = (np.median(usable[name].value) for name in 'xy')
         msg = (f'The fits should end at {tpf.target}, but ({x:.1f}, {y:.1f}) is more than '

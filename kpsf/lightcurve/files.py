@@ -79,15 +79,18 @@ def known_mission(light_curve):
 
 def _read_fits(path):
     """Return time and table of a FITS file."""
-    with open_fits(path, 'A light curve of kpsf') as hdulist:
-        header = hdulist[0].header
+    def require_own(header):
         mission, creator = (header_value(header, key, str) for key in ('MISSION', 'CREATOR'))
         if creator == SCENE_CREATOR:
             raise ValueError(f'A file of one light curve is needed, but {path} has those of '
                              'several stars: use kpsf.lightcurve.SceneLightCurves.read.')
-        if creator != CREATOR or EXTENSION not in hdulist or mission not in MISSIONS:
+        if creator != CREATOR or mission not in MISSIONS:
             raise ValueError(f'A light curve of kpsf is needed, but {path} is another FITS file: '
                              'use astropy.timeseries.TimeSeries.read or lightkurve.read.')
+
+    with open_fits(path, 'A light curve of kpsf', require_own) as hdulist:
+        header = hdulist[0].header
+        mission = header_value(header, 'MISSION', str)
         try:
             time, table = read_light_curve_hdu(hdulist[EXTENSION], mission)
         except (KeyError, *DAMAGE) as error:

@@ -29,6 +29,8 @@ __all__ = ['FitPlan', 'plan_fit']
 # the background much better than to ten per cent; what a Gaussian would put there beyond that is
 # the wings of the star, and the light curve would scatter by a fifth more.
 MAX_OFFSET = 0.1
+# Of the file's background: who gives less has forgotten that it is in the pixels.
+LEAST_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -270,7 +272,20 @@ def _known_background(tpf, background, shape):
         values = values[:, np.newaxis, np.newaxis]
     require_not_negative(values[np.isfinite(values)], 'A known background',
                          'pass the rate that is in the pixels, not what is left of it')
+    _warn_if_forgotten(tpf, values)
     return tpf.noise.to_electrons(values), False, 'given'
+
+
+def _warn_if_forgotten(tpf, rates):
+    """Warn of a known background (e-/s) far below that of the file, which the pixels have."""
+    if not (tpf.has_background and np.isfinite(rates).any()):
+        return
+    own, given = np.nanmedian(tpf.background), np.nanmedian(rates)
+    if given < LEAST_SHARE * own:
+        msg = (f'A known background should be all that is in the pixels, but the file of '
+               f'{tpf.target} has {own:.4g} e-/s of it, which read_tpf adds to what is fitted, '
+               f"and {given:.4g} is given: pass background='known', or the sum of both.")
+        warnings.warn(msg, AstropyUserWarning)
 
 
 def _plain_numbers(values, name, unit):

@@ -19,6 +19,7 @@ from ..scenes.pixels import as_target_pixels, gather_pixels
 from ..scenes.prepare import fit_mean_image, stars_of
 from ..scenes.roll import remove_roll
 from .blends import SceneLightCurves
+from .doubts import is_constant, warn_if_constant, warn_if_saturated
 from .identity import identity_of
 from .series import FLUX_UNIT, LightCurve
 from .start import LEAST_FRACTION
@@ -75,6 +76,7 @@ def extract_scene(tpfs, scene, covariance):
     quality = _quality_of_fit(pixels, fit)
     curves = [_light_curve(pixels, fit, matrix[:, j, j], j, names, scene, background, covariance,
                            quality) for j in range(n_free)]
+    warn_if_saturated(pixels.first)
     for j, curve in enumerate(curves):
         _warn_if_useless(pixels.first, names[j], curve)
         matrix[:, j, j] = curve['flux_err'].value**2
@@ -143,10 +145,11 @@ def _in_stamp(tpf, pixels, values):
 
 
 def _ratio(flux, flux_err):
-    """Return the median error over the scatter from one cadence to the next."""
+    """Return the median error over the scatter from one cadence to the next, NaN if unknown."""
     good = np.isfinite(flux) & np.isfinite(flux_err)
-    return float(f'{np.median(flux_err[good]) / scatter(flux[good]):.4g}') if (
-        good.sum() > 2) else np.nan
+    if good.sum() < 3 or is_constant(flux[good]):
+        return np.nan
+    return float(f'{np.median(flux_err[good]) / scatter(flux[good]):.4g}')
 
 
 def _psf_label(scene):
@@ -200,7 +203,7 @@ def _is_inside(tpfs, x, y):
 
 
 def _warn_if_useless(tpf, name, curve):
-    """Warn of stars without a light curve, or one that is not their own."""
+    """Warn of stars without a light curve, or one that is not their own or no measurement."""
     good = np.isfinite(curve['flux'].value)
     if not good.any():
         warnings.warn(f'A star needs pixels of its own, but of {name} in the scene of '
@@ -211,3 +214,4 @@ def _warn_if_useless(tpf, name, curve):
                       f'{tpf.target} is more than {NOT_SEPARABLE:g} times that of a lone star: '
                       'see its covariance with its neighbours, or fit them as one star.',
                       AstropyUserWarning)
+    warn_if_constant(curve['flux'].value, name)

@@ -47,12 +47,25 @@ class LightCurve(TimeSeries):
       ``meta['psf_parameter_errors']`` hold them.
     - ``cstat``, ``gof_z``: C-statistic, and its distance from what is
       expected in standard deviations. For bright stars the best Gaussian is
-      off by thousands; then only changes with time mean something.
+      off by thousands to millions; then only changes with time mean something.
     - ``flux_fraction``: share of the PSF on the pixels of the fit.
     - ``n_pixels``: number of pixels in the fit.
     - ``converged``: bool.
     - ``cadenceno``, ``quality``: as in the file.
     - ``flags``: see `~kpsf.flags.FitFlag` and `~kpsf.decode_flags`.
+
+    ``meta`` tells what the light curve is of and how it was made, and
+
+    - ``noise_excess``: scatter that photons and read noise do not explain,
+      relative to the flux; part of ``flux_err``. Of scenes and
+      ``psf='empirical'``.
+    - ``error_over_scatter``: median of ``flux_err`` over the scatter from
+      one cadence to the next; 1 is right. Of these, too.
+    - ``background_offset``, ``background_offset_err``: constant beside
+      ``FLUX_BKG`` in electron / s, with ``background='known'``, and whether
+      it is at its limit, ``background_offset_at_limit``. Of fits of one star.
+
+    :doc:`/user_guide/light_curves` has them all in a table.
     """
 
     _stamp_fits = None

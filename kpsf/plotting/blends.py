@@ -8,6 +8,7 @@ import numpy as np
 from astropy.table import Table
 from matplotlib.ticker import LogFormatter
 
+from ..lightcurve import SceneLightCurves
 from .series import days_of, draw_series
 from .style import BLUE, GREY, RATE, VERMILLION, new_figure
 
@@ -41,9 +42,15 @@ def plot_blends(scene, axes=None):
 
     Raises
     ------
+    TypeError
+        If these are no `SceneLightCurves`.
     ValueError
         If there is not one of the axes for each star.
     """
+    if not isinstance(scene, SceneLightCurves):
+        raise TypeError('plot_blends draws the SceneLightCurves of stars that were fitted '
+                        f'jointly, but found {type(scene).__name__}: use plot_light_curve for one '
+                        'light curve, or read a file with SceneLightCurves.read.')
     n_stars = len(scene)
     if axes is None:
         figure = new_figure((8.0, 1.1 + 1.6 * n_stars))

@@ -47,6 +47,10 @@ def plot_cadence(tpf, fits, index=0, axes=None):
     if len(fits) != tpf.n_cadences:
         raise ValueError(f'The fits must be of these pixels, but there are {len(fits)} fits and '
                          f'{tpf.n_cadences} cadences: pass what belongs together.')
+    if not -tpf.n_cadences <= index < tpf.n_cadences:
+        raise IndexError(f'index must be that of one of {tpf.n_cadences} cadences, but it is '
+                         f'{index}: count from 0 to {tpf.n_cadences - 1}; '
+                         'np.flatnonzero(tpf.cadenceno == number) finds that of a cadence number.')
     index = range(tpf.n_cadences)[index]
     good = tpf.good_pixels[index]
     rate = np.add(tpf.flux[index], tpf.background[index], dtype=np.float64)

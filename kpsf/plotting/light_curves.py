@@ -3,16 +3,18 @@
 
 import numpy as np
 
-from .series import days_of, draw_flagged, draw_series, limits_of
+from .series import days_of, draw_flagged, draw_series, limits_of, require_light_curve
 from .style import GREY, RATE, new_figure
 
 __all__ = ['plot_centroid', 'plot_light_curve', 'plot_recovery']
+
+FLUX_COLUMNS = ('flux', 'flux_err', 'flags')
 
 
 def plot_light_curve(light_curve, ax=None):
     """Plot flux against time, with errors and flags.
 
-    Flagged cadences are open circles; those far from all others are drawn
+    Flagged cadences are open circles without errors; those far from all others are drawn
     as triangles at the edge, so that a bad fit does not hide the star.
     Cadences without a fit are ticks at the bottom.
 
@@ -28,6 +30,17 @@ def plot_light_curve(light_curve, ax=None):
     `~matplotlib.axes.Axes`
         Its figure is ``ax.figure``.
 
+    Raises
+    ------
+    TypeError
+        If it is no `LightCurve`.
+    ValueError
+        If it lacks columns.
+
+    See Also
+    --------
+    plot_blends : The light curves of a scene.
+
     Examples
     --------
     >>> from kpsf import extract_light_curve, simulate_tpf
@@ -36,6 +49,7 @@ def plot_light_curve(light_curve, ax=None):
     >>> ax = plot_light_curve(light_curve)
     >>> ax.figure.savefig('light_curve.png')
     """
+    require_light_curve(light_curve, 'plot_light_curve', FLUX_COLUMNS)
     if ax is None:
         ax = new_figure((8.0, 3.6)).subplots()
     days, time_label = days_of(light_curve)
@@ -65,9 +79,12 @@ def plot_recovery(light_curve, truth, axes=None):
 
     Raises
     ------
+    TypeError
+        If it is no `LightCurve`.
     ValueError
-        If the truth does not have one flux per cadence.
+        If it lacks columns, or the truth does not have one flux per cadence.
     """
+    require_light_curve(light_curve, 'plot_recovery', FLUX_COLUMNS)
     truth = np.asarray(truth, dtype=float)
     if truth.shape != (len(light_curve),):
         raise ValueError(f'truth must have the shape ({len(light_curve)},), one flux per cadence '
@@ -107,7 +124,15 @@ def plot_centroid(light_curve, ax=None):
     -------
     `~matplotlib.axes.Axes`
         Its figure is ``ax.figure``.
+
+    Raises
+    ------
+    TypeError
+        If it is no `LightCurve`.
+    ValueError
+        If it lacks columns.
     """
+    require_light_curve(light_curve, 'plot_centroid', ('x', 'y', 'x_err', 'y_err', 'flags'))
     if ax is None:
         ax = new_figure((5.4, 4.2)).subplots()
     days, time_label = days_of(light_curve)
@@ -124,7 +149,7 @@ def plot_centroid(light_curve, ax=None):
         low, high = limits_of(values[reference], 0.0)
         shown = shown & (low <= values) & (values <= high)
         set_limits(low, high)
-    draw_flagged(ax, x, y, y_err, flags, shown)
+    draw_flagged(ax, x, y, flags, shown)
     if good.any():
         ax.figure.colorbar(points, ax=ax, label=time_label)
     ax.set(xlabel='x, column in the stamp (pixels)', ylabel='y, row in the stamp (pixels)',

@@ -19,9 +19,10 @@ SPREAD = 1.5
 def plot_signal_transfer(table, ax=None):
     """Plot the recovered fraction of signals against their length.
 
-    Thick bars are the errors of the transfer, thin grey ones those that the
-    depth has in the light curve. Signals that the light curve does not keep
-    have a red ring; those without a fraction are crosses at the bottom.
+    Thick bars are the errors of the transfer, in the same noise, thin grey
+    ones those that the noise of the light curve gives to such a depth.
+    Signals that the light curve does not keep have a red ring; those without
+    a fraction are crosses at the bottom.
 
     Parameters
     ----------
@@ -57,6 +58,7 @@ def plot_signal_transfer(table, ax=None):
         shift = SPREAD ** (place / max(len(groups) - 1, 1) - 0.5)
         color = colormaps['viridis'](0.9 * depths.index(depth) / max(len(depths) - 1, 1))
         _draw_group(ax, rows, shift, color, f'{kind}, {100 * depth:g} %')
+    ax.plot([], [], '-', color=GREY, lw=0.6, label=r'$\sigma$ of the depth (noise)')
     _ring_lost(ax, table, groups)
     lengths = sorted(set(table['length'].to_value('d').tolist()))
     ax.set_xscale('log')

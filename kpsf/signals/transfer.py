@@ -12,7 +12,7 @@ from astropy.utils.console import ProgressBar
 from astropy.utils.exceptions import AstropyUserWarning
 
 from .. import __version__
-from ..lightcurve import extract_light_curve
+from ..lightcurve import LightCurve, extract_light_curve
 from ..tpf import TargetPixels, read_tpf
 from .inject import inject_signal
 from .light import good_cadences, pick_star, star_light
@@ -72,8 +72,9 @@ def signal_transfer(tpf, signals=None, *, star=None, light=None, seed=None, prog
         of this noise (by ``flux_err``); ``lost``, the share of the signal in
         cadences that it made flagged; and ``passed``: whether the transfer is
         within 2 per cent of 1, or the depth within 2 sigma, and not more than
-        a tenth is lost. ``meta`` has the target, the options, the number of
-        cadences and, as ``left_out``, what the series cannot tell.
+        a tenth is lost. ``meta`` has the target, of a scene the name of the
+        ``star``, the options, the number of cadences and, as ``left_out``,
+        what the series cannot tell.
 
     Raises
     ------
@@ -139,9 +140,10 @@ def signal_transfer(tpf, signals=None, *, star=None, light=None, seed=None, prog
             after = _extract_again(pixels, star, options)
             rows.append(_measure(signal, shape * light.flux, before, after, good))
             bar.update()
+    name = None if isinstance(curves, LightCurve) else before.meta.get('star', star)
     meta = {'target': tpf.target, 'mission': tpf.mission, 'n_cadences': tpf.n_cadences,
             'n_good': int(good.sum()), 'left_out': list(left_out), 'kpsf_version': __version__,
-            **({} if star is None else {'star': star}),
+            **({} if name is None else {'star': name}),
             'options': {name: _in_words(value) for name, value in options.items()}}
     return _table(signals, rows, tpf, meta)
 
@@ -172,8 +174,9 @@ def _require_good(tpf, good):
     """Raise unless the light curve has good cadences."""
     if good.sum() < LEAST_CADENCES:
         raise ValueError(f'Signals need at least {LEAST_CADENCES} cadences with a good fit, but '
-                         f'{good.sum()} of {len(good)} of {tpf.target} have no flags: extract the '
-                         'light curve with other options first.')
+                         f'{good.sum()} of {len(good)} of {tpf.target} have no flags: if stars '
+                         'blend here, fit them jointly, with scene= or --stars find; else see '
+                         'which flags the light curve has.')
 
 
 def _require_traces(signals, shapes, good):

@@ -11,6 +11,8 @@ from .._validation import (
     DEEPEST_SIGMA,
     as_float_array,
     below_read_noise,
+    instead_of,
+    is_array_like,
     no_model,
     require_finite,
     require_known_names,
@@ -77,6 +79,9 @@ def _check_counts(counts, mask):
         raise TypeError(f'counts must be a plain array in electrons, but it has the unit '
                         f'{counts.unit}: convert rates with NoiseModel.to_electrons and pass '
                         'the values.')
+    if not is_array_like(counts) or hasattr(counts, 'electrons'):
+        raise TypeError('counts must be an array of stamps in electrons, but it is '
+                        f'{type(counts).__name__}: {instead_of(counts)}.')
     own_mask = np.ma.getmaskarray(counts) if np.ma.is_masked(counts) else None
     counts = np.asarray(np.ma.getdata(counts))
     if counts.dtype.kind not in 'iuf':
