@@ -9,10 +9,12 @@ import pytest
 from astropy.io import fits
 from astropy.table import QTable, Table
 from astropy.utils.exceptions import AstropyUserWarning
+from photutils.psf import MoffatPSF
 
 from kpsf import (
     CentroidPrior,
     EllipticalGaussianPSF,
+    KeplerPRF,
     LightCurve,
     Scene,
     TessPRF,
@@ -22,6 +24,7 @@ from kpsf import (
 )
 from kpsf.flags import FitFlag
 from kpsf.lightcurve import SceneLightCurves
+from kpsf.simulate import simulate_kepler_prf, tabby_like_dips
 
 PSF = EllipticalGaussianPSF.from_stddev(1.0, 0.0, 0.0, 0.8, 0.65, 0.4)
 FLUX, X, Y = np.array([2e5, 4e4]), np.array([4.0, 6.2]), np.array([4.0, 4.9])
@@ -626,3 +629,17 @@ def test_a_motion_that_is_not_smoothed_is_that_of_each_cadence(tmp_path):
     assert np.std(pull[False]) == pytest.approx(1.0, abs=0.25)
     assert np.median(places[True]['x_err']) < np.median(places[False]['x_err'])
     assert np.isfinite(places[False]['flux']).all()
+
+
+def test_steep_dips_are_no_cosmic_rays(tmp_path):
+    prf_file = simulate_kepler_prf(tmp_path / 'kplr07.4_2011265_prf.fits',
+                                   MoffatPSF(alpha=1.4, beta=2.5))
+    truth = np.concatenate([np.ones(400), tabby_like_dips(np.arange(400))])
+    path = simulate_tpf(tmp_path / 'dips.fits', KeplerPRF.from_file(prf_file, 500, 500),
+                        stars=[(265000.0, 4.7, 3.8)], shape=(10, 11), background=330.0,
+                        light_curve=truth, drift=0.03, seed=1)
+    light_curve = extract_light_curve(path, psf='empirical')
+    assert light_curve.meta['cosmic_rays'] == 0
+    relative = light_curve['flux'].value / truth
+    # Photons and read noise give 53 ppm.
+    assert np.abs(relative / np.median(relative) - 1).max() < 6 * 60e-6

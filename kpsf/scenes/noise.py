@@ -15,6 +15,8 @@ _WINDOW = 5
 # What more than this share of the cadences has is no cosmic ray, and how many standard deviations
 # of white noise, of which a median of five was taken, the others are within.
 _RARE, _WITHIN = 0.05, 1.98
+# A pixel that is fainter than this share of the brightest tells little of a star's brightness.
+_BRIGHT = 0.1
 # Cadences that tell a scatter.
 _FEWEST = 20
 # How low a cosmic ray may pull other pixels, relative to itself.
@@ -81,15 +83,34 @@ def _is_next_to_a_jump(relative, values, high):
 def without_spikes(pixels):
     """Return the pixels with the median of a few cadences in place of what stands out in one.
 
-    Cosmic rays would be light of a star, motion, or a mode that explains them. A star that
-    flares is among them: only what is learned may be from these pixels.
+    Cosmic rays would be light of a star, motion, or a mode that explains them. A flare in a few
+    pixels is among them: only what is learned may be from these pixels.
     """
     sigma = np.sqrt(pixels.variance_of(pixels.rate))
     spikes = find_cosmic_rays(pixels.net, sigma, pixels.used)
+    if spikes.any():
+        # Where stars move far, what most of their pixels say of their brightness jumps, too.
+        spikes &= find_cosmic_rays(pixels.net - _as_bright_as(pixels), sigma, pixels.used)
     if not spikes.any():
         return pixels
     slow = median_filter(pixels.rate, size=(_WINDOW, 1), mode='nearest')
     return replace(pixels, rate=np.where(spikes, slow, pixels.rate))
+
+
+def _as_bright_as(pixels):
+    """Return the mean image, in each cadence as bright as most of its bright pixels are (n, p).
+
+    What the star does in a single cadence, at the bottom of a steep dip, is no cosmic ray.
+    """
+    mean = pixels.mean(pixels.net)
+    bright = mean > _BRIGHT * mean.max(initial=0.0)
+    if not bright.any():
+        return np.zeros_like(pixels.net)
+    ratio = np.where(pixels.used[:, bright], pixels.net[:, bright] / mean[bright], np.nan)
+    known = np.isfinite(ratio).any(axis=1)
+    brightness = np.ones(len(ratio))
+    brightness[known] = np.nanmedian(ratio[known], axis=1)
+    return brightness[:, np.newaxis] * mean
 
 
 def pixel_excess(residual, variance, used):
