@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-pytest.importorskip('numpydoc', reason='numpydoc, of the extra docs, reads docstrings')
-from numpydoc.docscrape import NumpyDocString  # noqa: E402
-from numpydoc.validate import ERROR_MSGS, validate  # noqa: E402
+WHY = 'numpydoc, of the extra docs, reads docstrings'
+docscrape = pytest.importorskip('numpydoc.docscrape', reason=WHY)
+validation = pytest.importorskip('numpydoc.validate', reason=WHY)
 
 ROOT = Path(__file__).parents[1]
 PUBLIC_MODULES = re.findall(r'^\.\. automodapi:: (\S+)', (ROOT / 'docs/reference.rst').read_text(),
@@ -68,7 +68,7 @@ class Documented(NamedTuple):
 
     @property
     def sections(self):
-        return NumpyDocString(self.text)
+        return docscrape.NumpyDocString(self.text)
 
 
 def function_of(value):
@@ -113,14 +113,15 @@ def checks():
     """Return the codes of numpydoc's checks that pyproject.toml chooses."""
     chosen = tomllib.loads((ROOT / 'pyproject.toml').read_text())
     chosen = set(chosen['tool']['numpydoc_validation']['checks'])
-    return set(ERROR_MSGS) - chosen if 'all' in chosen else chosen
+    return set(validation.ERROR_MSGS) - chosen if 'all' in chosen else chosen
 
 
 @each(PUBLIC)
 def test_a_docstring_passes_the_checks_of_numpydoc(public, checks):
     # Of classes, parameters may be described as attributes, see below.
     checks = checks - {'PR01'} if inspect.isclass(public.value) else checks
-    assert not [error for error in validate(public.name)['errors'] if error[0] in checks]
+    errors = validation.validate(public.name)['errors']
+    assert not [error for error in errors if error[0] in checks]
 
 
 @each([public for public in CLASSES if {'__init__', '__new__'} & set(vars(public.value))

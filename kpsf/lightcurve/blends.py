@@ -131,15 +131,10 @@ class SceneLightCurves:
 
     @property
     def scene_fit(self):
-        """``SceneFit`` and ``ScenePixels`` behind the rows: the fit, and all of its pixels.
+        """Fit of all pixels, and these, as `LightCurve.scene_fit` describes them.
 
         Only what `extract_light_curve` returned has them, not what was read
         from a file. `~kpsf.plotting.plot_scene` draws them.
-
-        The fit has ``mean``, the model of the pixels in e-/s, ``variance`` and
-        ``used``, each of shape (n_cadences, n_pixels), and ``shift``, the motion
-        in pixels, shape (n_cadences, 2); the pixels have ``x``, ``y``, shape
-        (n_pixels,), and ``rate`` in e-/s, shape (n_cadences, n_pixels).
 
         Raises
         ------

@@ -11,6 +11,7 @@ from ..flags import DiagnosisFlag
 from ..guidance import advise
 from ..guidance.diagnosis import LEAST_PLATEAU, PLATEAU
 from ..scenes.noise import scatter
+from ..tpf.pixels import median_image
 
 __all__ = ['is_constant', 'warn_if_constant', 'warn_if_saturated']
 
@@ -37,14 +38,11 @@ def warn_if_constant(flux, target):
 def warn_if_saturated(tpf):
     """Warn if the pixels of the target are full, as `kpsf.guidance.diagnose` finds."""
     some = slice(None, None, -(-tpf.n_cadences // MAX_MEDIAN_CADENCES))
-    used = tpf.good_pixels[some]
-    ever = used.any(axis=0)
-    if not ever.any():
-        return
     electrons = tpf.noise.to_electrons(
         np.add(tpf.flux[some], tpf.background[some], dtype=np.float64))
-    image = np.full(tpf.shape, np.nan)
-    image[ever] = np.nanmedian(np.where(used, electrons, np.nan)[:, ever], axis=0)
+    image = median_image(electrons, tpf.good_pixels[some])
+    if np.isnan(image).all():
+        return
     image[below_read_noise(image, tpf.read_variance)] = np.nan
     if not _has_plateau(image[np.isfinite(image)], tpf.read_variance):
         return

@@ -9,6 +9,7 @@ from ..guidance import locate_source
 from ..models import EllipticalGaussianPSF
 from ..scenes.stars import FAR_FROM_TARGET, typical_psf
 from ..stamps import fit_stamps
+from ..tpf.pixels import median_image
 
 __all__ = ['LEAST_FRACTION', 'UNUSABLE', 'median_start']
 
@@ -37,8 +38,8 @@ def median_start(tpf, plan, electrons, used, known):
     ever = used.any(axis=0)
     if ever.sum() < len(plan.free_names):
         return {}
-    image = _median(electrons, used, ever)
-    known = (np.where(ever, _median(known[some], used, ever), 0.0)[np.newaxis]
+    image = median_image(electrons, used)
+    known = (np.where(ever, median_image(known[some], used), 0.0)[np.newaxis]
              if known.ndim else known)
     held = {name: np.median(values) for name, values in plan.position.items()}
     target = [np.median(place) for place in tpf.expected_positions()]
@@ -57,13 +58,6 @@ def median_start(tpf, plan, electrons, used, known):
         return {}
     return {name: best.params[0, best.param_names.index(name)]
             for name in (plan.x, plan.y, *plan.shape_names) if name in plan.free_names}
-
-
-def _median(values, used, ever):
-    """Return the median image (ny, nx), NaN where no cadence has a usable pixel."""
-    image = np.full(ever.shape, np.nan)
-    image[ever] = np.nanmedian(np.where(used, values, np.nan)[:, ever], axis=0)
-    return image
 
 
 def _located_start(tpf, plan, image, target):

@@ -47,7 +47,8 @@ def learn_changes(residual, breaks, n_modes=None):
     residual = np.where(known, residual, 0.0)
     if n_modes is None:
         n_modes = _count_modes(residual)
-    modes, coefficients = _principal(residual, known, min(n_modes, p - 1, n))
+    modes = _principal(residual, min(n_modes, p - 1, n))
+    coefficients = _coefficients(residual, known, modes)
     rest = residual - coefficients @ modes
     noise = (1.4826 * np.median(np.abs(rest[known])))**2 if known.any() else 1.0
     # The modes took some of it.
@@ -61,18 +62,24 @@ def _parts(n):
     return np.arange(n) // _BLOCK % _N_PARTS
 
 
-def _principal(rest, known, n_modes):
-    """Return the first modes (j, p), orthonormal, and their coefficients (n, j)."""
+def _principal(rest, n_modes):
+    """Return the first modes (j, p), orthonormal."""
     if n_modes == 0:
-        return np.zeros((0, rest.shape[1])), np.zeros((len(rest), 0))
-    modes = np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :n_modes].T
+        return np.zeros((0, rest.shape[1]))
+    return np.linalg.eigh(rest.T @ rest)[1][:, ::-1][:, :n_modes].T
+
+
+def _coefficients(rest, known, modes):
+    """Return the coefficients (n, j) of modes in what is known of each cadence."""
     coefficients = rest @ modes.T
+    if not len(modes):
+        return coefficients
     # A pixel that is not known is not one without a change.
     for t in np.flatnonzero(~known.all(axis=1) & known.any(axis=1)):
         seen = modes[:, known[t]]
         coefficients[t] = np.linalg.pinv(seen @ seen.T, rcond=_RCOND, hermitian=True) @ (
             coefficients[t])
-    return modes, coefficients
+    return coefficients
 
 
 def _count_modes(rest):
@@ -85,7 +92,7 @@ def _count_modes(rest):
     errors = []
     for part in range(_N_PARTS):
         out = _parts(n) == part
-        modes, _ = _principal(rest[~out], np.ones_like(rest[~out], dtype=bool), most)
+        modes = _principal(rest[~out], most)
         errors += [_prediction_errors(rest[out], modes, pixels == hidden)
                    for hidden in range(_N_PIXEL_PARTS)]
     # Fewer modes, if they are as good within the error of the comparison: a choice that hangs on

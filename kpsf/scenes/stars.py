@@ -13,6 +13,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 from .._validation import require_finite
 from ..guidance import locate_source
 from ..models import EllipticalGaussianPSF
+from ..tpf.pixels import median_image
 from .pixels import as_target_pixels
 
 __all__ = ['FAR_FROM_TARGET', 'find_stars', 'place_stars', 'query_gaia', 'typical_psf']
@@ -222,14 +223,10 @@ def find_stars(tpf, psf=None, *, threshold=10.0, n=None):
 
 def _typical_image(tpf):
     """Return the median image in electrons, NaN where nothing is, and the known background."""
-    good = tpf.good_pixels
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)
-        image = np.nanmedian(np.where(good, tpf.electrons, np.nan), axis=0)
-        background = np.nanmedian(np.where(good, tpf.background_electrons, np.nan), axis=0)
+    image = median_image(tpf.electrons, tpf.good_pixels)
     if not tpf.has_background:
         return image, None
-    return image, np.nan_to_num(background)
+    return image, np.nan_to_num(median_image(tpf.background_electrons, tpf.good_pixels))
 
 
 def query_gaia(tpf, *, magnitude_limit=20.0, radius=None):

@@ -9,7 +9,7 @@ from astropy.wcs import WCS
 
 from ..noise import NoiseModel
 
-__all__ = ['MAX_POSITION_CORRECTION', 'TargetPixels']
+__all__ = ['MAX_POSITION_CORRECTION', 'TargetPixels', 'median_image']
 
 # Bit of the pipeline's aperture.
 OPTIMAL = 2
@@ -180,3 +180,17 @@ class TargetPixels:
                    'marks no pixel as such: choose the pixels and sum flux over them.')
             raise ValueError(msg)
         return self.flux[:, inside].sum(axis=1, dtype=np.float64)
+
+
+def median_image(values, used):
+    """Return the median over the cadences, (ny, nx), NaN where no cadence has a usable pixel.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_cadences, ny, nx)
+    used : ndarray of bool, shape (n_cadences, ny, nx)
+    """
+    ever = used.any(axis=0)
+    image = np.full(ever.shape, np.nan)
+    image[ever] = np.nanmedian(np.where(used, values, np.nan)[:, ever], axis=0)
+    return image
