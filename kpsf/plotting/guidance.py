@@ -124,8 +124,9 @@ def plot_advice(advice):
     -------
     ndarray of `~matplotlib.axes.Axes`, shape (6,)
         Image with sources and the recommended box, residual of the fit,
-        profile of the star and the PSF, fit boxes, position, and text. Their
-        figure is ``axes[0].figure``.
+        profile of the star and the PSF, fit boxes, position, and text; where
+        there is no star, image and text alone, shape (2,). Their figure is
+        ``axes[0].figure``.
 
     Examples
     --------
@@ -139,21 +140,19 @@ def plot_advice(advice):
     >>> axes = plot_advice(advise(np.random.default_rng(1).poisson(mean), psf))
     >>> axes[0].figure.savefig('advice.png')
     """
-    figure = new_figure((14.5, 8.6))
+    has_star = advice.box is not None
+    figure = new_figure((14.5, 8.6) if has_star else (9.7, 4.3))
     # Images are narrower than what is laid out for them, and would let labels out of the page.
-    figure.get_layout_engine().set(w_pad=0.1)
-    axes = figure.subplots(2, 3).ravel()
+    figure.get_layout_engine().set(w_pad=0.1, h_pad=0.1)
+    axes = figure.subplots(*((2, 3) if has_star else (1, 2))).ravel()
     window = _window(advice)
     _draw_sources(axes[0], advice, window)
-    if advice.box is None:
-        for ax in axes[1:5]:
-            ax.set_axis_off()
-    else:
+    if has_star:
         _draw_residual(axes[1], advice, window)
         _draw_profile(axes[2], advice)
         plot_fit_box(advice.box, axes[3])
         plot_centroid_advice(advice.centroid, axes[4])
-    _draw_text(axes[5], advice)
+    _draw_text(axes[-1], advice)
     return axes
 
 
